@@ -1,0 +1,1 @@
+"""What is concluded: scores, intervals, figures, reports. Reads result files only."""

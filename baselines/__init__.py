@@ -1,0 +1,1 @@
+"""Rival agents, each complete in its own room; none imports another."""

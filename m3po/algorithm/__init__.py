@@ -1,0 +1,1 @@
+"""M3PO: implicit world model, planning, discrepancy bonus, trust-region updates."""

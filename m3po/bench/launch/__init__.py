@@ -1,0 +1,1 @@
+"""Ways to run cells; every launcher only calls ``run_cell(path)``."""

@@ -1,0 +1,1 @@
+"""What is measured: tasks, protocols, environments, seeds. Knows nothing of agents."""

@@ -1,0 +1,181 @@
+"""What is measured, as types: protocols, tasks, spaces, steps, suites.
+
+Letters: N parallel environments, D observation size, A action size, K tasks. ``env_step`` is an environment step as
+papers count them: decisions × action repeat, summed over parallel environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Stream = Literal["train", "tune", "evaluate"]
+"""Seed streams; no two ever share a seed."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+"""A name that is safe as a folder on every system."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Protocol(_Frozen):
+    """How an episode is run and turned into one score. Named and versioned: two protocols never share a figure."""
+
+    name: Name
+    action_repeat: int = Field(ge=1)
+    """Environment steps per decision; the rewards of a decision are summed."""
+    decisions: int = Field(ge=1)
+    """Decisions until an episode is truncated."""
+    score: Literal["return", "success_any", "success_last"]
+    """What one evaluation episode counts for; both success rules are recorded whatever is scored."""
+    low: float
+    """Score that is normalised to 0."""
+    high: float
+    """Score that is normalised to 1."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"'low' ({self.low:g}) must be below 'high' ({self.high:g})")
+        return self
+
+
+class Task(_Frozen):
+    """One task, with everything needed to make its environment and to score it."""
+
+    name: Name
+    family: Name
+    protocol: Protocol
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """Passed to the family as they are."""
+
+
+class TaskGroup(_Frozen):
+    """Tasks of one family under one protocol, as a suite file declares them."""
+
+    family: Name
+    """Environment family: ``metaworld``, ``dm_control``, or one from another package."""
+    names: tuple[Name, ...] | None = None
+    """Task names; give these or ``set``."""
+    set: str | None = None
+    """A set of tasks the family knows by name, such as ``MT50``."""
+    protocol: Name | None = None
+    """Named protocol; default: the suite's, then the family's own."""
+    action_repeat: int | None = Field(default=None, ge=1)
+    """Overrides the protocol's action repeat; the episode's length in environment steps stays."""
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_or_set(self) -> Self:
+        if (self.names is None) == (self.set is None):
+            raise ValueError("give either 'names' or 'set'")
+        return self
+
+
+class Budget(_Frozen):
+    """How long one cell trains."""
+
+    env_steps: int = Field(ge=1)
+    """Environment steps of one cell (joint mode: of all its tasks together)."""
+    num_envs: int = Field(default=1, ge=1)
+    """Parallel training environments of one cell."""
+
+
+class Evaluation(_Frozen):
+    """When and how much a cell is evaluated."""
+
+    every: int = Field(ge=1)
+    """Environment steps between two evaluations; one more takes place at the end, and one before training."""
+    episodes: int = Field(default=10, ge=1)
+    """Episodes per task and evaluation."""
+
+
+class Suite(_Frozen):
+    """One YAML document: what is measured and who is compared."""
+
+    name: Name
+    version: int = Field(default=1, ge=1)
+    """A changed meaning gets a new number; numbers never share a figure."""
+    description: str = ""
+    protocol: Name | None = None
+    action_repeat: int | None = Field(default=None, ge=1)
+    tasks: TaskGroup | tuple[TaskGroup, ...]
+    mode: Literal["joint", "per_task"]
+    """joint: one agent for all tasks; per_task: one agent per task."""
+    budget: Budget
+    evaluation: Evaluation
+    agents: Mapping[Name, Mapping[str, Any]] = Field(min_length=1)
+    """Agents by the name shown in the report; the keys are fields of the agent's configuration. ``agent: NAME``
+    chooses the implementation when the shown name is another (``m3po-no-planner: {agent: m3po, planner: none}``)."""
+    seeds: int | tuple[int, ...] = 3
+    """A number n (seeds 0 … n-1) or the seeds themselves."""
+    tune: Mapping[Name, Mapping[str, Any]] = Field(default_factory=dict)
+    """Search spaces per agent; default: those the agent declares."""
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """The spaces of a vector environment, padded over its K tasks.
+
+    ``observation_shape`` ``(D,)`` and ``observation_dtype``; ``action_dim`` A; ``observation_mask`` bool ``[K, D]``;
+    ``action_mask`` bool ``[K, A]``; ``max_episode_steps`` int64 ``[K]`` in decisions; ``task_names`` K names.
+    """
+
+    observation_shape: tuple[int, ...]
+    observation_dtype: str
+    action_dim: int
+    observation_mask: NDArray[np.bool_]
+    action_mask: NDArray[np.bool_]
+    max_episode_steps: NDArray[np.int64]
+    action_repeat: NDArray[np.int64]
+    task_names: tuple[str, ...]
+
+    @property
+    def num_tasks(self) -> int:
+        """K."""
+        return len(self.task_names)
+
+    @property
+    def observation_size(self) -> int:
+        """D, the number of entries of a flat observation."""
+        return int(np.prod(self.observation_shape))
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode. ``length`` in decisions; success is ``None`` where the task has no such notion."""
+
+    env: int
+    task: int
+    index: int
+    """Which episode of its task's seed stream this was."""
+    episode_return: float
+    length: int
+    success_any: bool | None = None
+    success_last: bool | None = None
+
+
+@dataclass(frozen=True)
+class VectorStep:
+    """What N environments show at one moment.
+
+    ``observation`` ``[N, D]`` is what to act on next (already reset where an episode ended); ``next_observation``
+    ``[N, D]`` is where the action really led, and differs only where an episode ended. ``reward`` float32 ``[N]``;
+    ``terminated``, ``truncated``, ``first`` bool ``[N]``; ``task`` int64 ``[N]``. The arrays belong to the caller.
+    """
+
+    observation: NDArray[np.float32]
+    next_observation: NDArray[np.float32]
+    reward: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    first: NDArray[np.bool_]
+    task: NDArray[np.int64]
+    episodes: tuple[Episode, ...] = field(default=())
