@@ -1,0 +1,44 @@
+"""Squashed Gaussian policies. Pre-tanh values are called u; padded action entries are masked out of every sum."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Gaussian", "gaussian_kl", "gaussian_log_prob", "squashed_log_prob"]
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+class Gaussian(NamedTuple):
+    """Diagonal Gaussian over pre-tanh actions: ``mean, std`` ``[..., A]``."""
+
+    mean: Tensor
+    std: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """mean + std · noise, reparameterised; ``noise`` ``[..., A]`` standard normal."""
+        return self.mean + self.std * noise
+
+
+def gaussian_log_prob(dist: Gaussian, u: Tensor, mask: Tensor) -> Tensor:
+    """Log-density ``[...]`` of ``u [..., A]``; ``mask [..., A]`` says which entries exist."""
+    z = (u - dist.mean) / dist.std
+    return (mask * (-0.5 * (z**2 + _LOG_2PI) - torch.log(dist.std))).sum(-1)
+
+
+def squashed_log_prob(dist: Gaussian, u: Tensor, mask: Tensor) -> Tensor:
+    """Log-density ``[...]`` of tanh(u): the Gaussian's minus Σ log(1 − tanh²u) (Haarnoja et al. 2018, appendix C)."""
+    # log(1 − tanh²u) = 2 (log 2 − u − softplus(−2u)), exact and stable.
+    correction = (mask * 2 * (math.log(2) - u - F.softplus(-2 * u))).sum(-1)
+    return gaussian_log_prob(dist, u, mask) - correction
+
+
+def gaussian_kl(p: Gaussian, q: Gaussian, mask: Tensor) -> Tensor:
+    """KL(p ‖ q) ``[...]`` of diagonal Gaussians; the same for their squashed forms, tanh being a bijection."""
+    ratio = (p.std / q.std) ** 2
+    return (mask * 0.5 * (ratio + ((p.mean - q.mean) / q.std) ** 2 - 1 - torch.log(ratio))).sum(-1)

@@ -1,0 +1,93 @@
+"""Running statistics that are part of an agent's state; each is an ``nn.Module`` so that it is saved with it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["PercentileScale", "RunningMoments"]
+
+
+class RunningMoments(nn.Module):
+    """Mean and variance per entry, per group (task), over all that was shown (Chan et al. 1979, parallel form).
+
+    Buffers ``mean, var`` float64 ``[K, D]`` and ``count`` ``[K]``. Entries start at mean 0, variance 1 and a count of
+    1e-4, as is usual.
+    """
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, groups: int = 1) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(groups, size, dtype=torch.float64))
+        self.register_buffer("var", torch.ones(groups, size, dtype=torch.float64))
+        self.register_buffer("count", torch.full((groups,), 1e-4, dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, x: Tensor, group: Tensor | None = None) -> None:
+        """Take in rows ``x [B, D]``; ``group`` int64 ``[B]`` says which of the K groups each belongs to."""
+        x = x.to(self.mean)
+        groups = self.mean.shape[0]
+        if group is None:
+            group = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
+        count = torch.zeros_like(self.count).index_add_(0, group, torch.ones_like(x[:, 0]))
+        safe = count.clamp(min=1)[:, None]
+        mean = torch.zeros_like(self.mean).index_add_(0, group, x) / safe
+        var = torch.zeros_like(self.var).index_add_(0, group, (x - mean[group]) ** 2) / safe
+        seen = (count > 0).view(groups, 1)
+        total = (self.count + count)[:, None]
+        delta = mean - self.mean
+        merged = self.var * self.count[:, None] + var * count[:, None]
+        merged = merged + delta**2 * self.count[:, None] * count[:, None] / total
+        self.mean.copy_(torch.where(seen, self.mean + delta * count[:, None] / total, self.mean))
+        self.var.copy_(torch.where(seen, merged / total, self.var))
+        self.count.add_(count)
+
+    def normalize(self, x: Tensor, group: Tensor | None = None, clip: float = 10.0) -> Tensor:
+        """(x − mean)/std clipped to ±``clip``, float32 ``[B, D]``."""
+        index: Tensor | int = 0 if group is None else group
+        scale = torch.rsqrt(self.var[index] + 1e-8)
+        return ((x - self.mean[index]) * scale).clamp(-clip, clip).float()
+
+    def std(self, group: Tensor | None = None) -> Tensor:
+        """Standard deviations, float32 ``[K, D]``, or ``[B, D]`` for the groups asked for."""
+        return torch.sqrt(self.var + 1e-8)[slice(None) if group is None else group].float()
+
+
+class PercentileScale(nn.Module):
+    """Moving 5–95 % range of returns per group (DreamerV3 section 3; TD-MPC2 ``RunningScale``).
+
+    S ← (1 − rate) S + rate (P₉₅ − P₅); divide by max(``floor``, S).
+    Buffers ``low, high`` float32 ``[K]``, ``seen`` bool ``[K]``.
+    """
+
+    low: Tensor
+    high: Tensor
+    seen: Tensor
+
+    def __init__(self, groups: int = 1, rate: float = 0.01, floor: float = 1.0) -> None:
+        super().__init__()
+        self.rate, self.floor = rate, floor
+        self.register_buffer("low", torch.zeros(groups))
+        self.register_buffer("high", torch.zeros(groups))
+        self.register_buffer("seen", torch.zeros(groups, dtype=torch.bool))
+
+    @torch.no_grad()
+    def update(self, x: Tensor, group: Tensor | None = None) -> None:
+        """Take in returns ``x [B]`` of groups ``group [B]``; a group's first batch sets its range."""
+        for k in range(self.low.shape[0]):
+            chosen = x if group is None else x[group == k]
+            if chosen.numel() == 0:
+                continue
+            quantiles = torch.quantile(chosen.float(), torch.tensor([0.05, 0.95], device=x.device))
+            rate = self.rate if bool(self.seen[k]) else 1.0
+            self.low[k] += rate * (quantiles[0] - self.low[k])
+            self.high[k] += rate * (quantiles[1] - self.high[k])
+            self.seen[k] = True
+
+    def scale(self, group: Tensor | None = None) -> Tensor:
+        """max(floor, P₉₅ − P₅): float32 ``[K]``, or ``[B]`` for the groups asked for."""
+        spread = (self.high - self.low).clamp(min=self.floor)
+        return spread if group is None else spread[group]

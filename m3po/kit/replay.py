@@ -1,0 +1,95 @@
+"""Replay of subsequences from parallel environments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from m3po.api import Transition
+
+__all__ = ["SequenceReplay", "transition_rows"]
+
+
+def transition_rows(transition: Transition) -> dict[str, NDArray[Any]]:
+    """The fields of a transition that replay keeps, each ``[N, ...]``."""
+    return {
+        "observation": transition.observation,
+        "action": transition.action,
+        "reward": transition.reward,
+        "next_observation": transition.next_observation,
+        "terminated": transition.terminated,
+        "truncated": transition.truncated,
+        "first": transition.first,
+        "task": transition.task,
+    }
+
+
+class SequenceReplay:
+    """A ring of the last ``capacity`` rows over N environments, from which subsequences are drawn uniformly.
+
+    A subsequence lies within one environment and never crosses the ring's seam; it may cross the end of an episode,
+    which its ``terminated``, ``truncated`` and ``first`` rows show. Fields and shapes are those of the first
+    :meth:`add`. ``rows`` counts time steps kept per environment.
+    """
+
+    def __init__(self, capacity: int, num_envs: int) -> None:
+        """``capacity`` in transitions over all environments, at least one row of ``num_envs``."""
+        self.num_envs = num_envs
+        self.length = max(1, capacity // num_envs)
+        self.rows = 0
+        self.head = 0
+        self.storage: dict[str, NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        return self.rows * self.num_envs
+
+    def add(self, fields: Mapping[str, NDArray[Any]]) -> None:
+        """Append one row ``{name: [N, ...]}``."""
+        if not self.storage:
+            # Zero pages are handed out by the system as they are touched, so a large ring costs nothing yet.
+            self.storage = {k: np.zeros((self.length, *v.shape), v.dtype) for k, v in fields.items()}
+        for name, store in self.storage.items():
+            store[self.head] = fields[name]
+        self.head = (self.head + 1) % self.length
+        self.rows = min(self.rows + 1, self.length)
+
+    def can_sample(self, length: int) -> bool:
+        """Whether a subsequence of ``length`` rows exists."""
+        return self.rows >= length
+
+    def sample(
+        self, batch: int, length: int, generator: np.random.Generator, device: str | torch.device = "cpu"
+    ) -> dict[str, Tensor]:
+        """``batch`` subsequences as tensors ``{name: [length, batch, ...]}``, starts uniform over what is kept."""
+        if not self.can_sample(length):
+            raise ValueError(f"replay keeps {self.rows} rows per environment; a subsequence needs {length}")
+        start = generator.integers(0, self.rows - length + 1, size=batch)
+        env = generator.integers(0, self.num_envs, size=batch)
+        oldest = (self.head - self.rows) % self.length
+        row = (oldest + start[None, :] + np.arange(length)[:, None]) % self.length
+        return {k: torch.from_numpy(store[row, env[None, :]]).to(device) for k, store in self.storage.items()}
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` needs, oldest row first."""
+        order = (self.head - self.rows + np.arange(self.rows)) % self.length
+        return {"rows": {name: store[order] for name, store in self.storage.items()}, "head": self.head}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what :meth:`state` described; the sizes must be the same."""
+        rows = {name: np.asarray(value) for name, value in state["rows"].items()}
+        self.head = int(state["head"])
+        self.rows = len(next(iter(rows.values()))) if rows else 0
+        order = (self.head - self.rows + np.arange(self.rows)) % self.length
+        self.storage = {}
+        for name, value in rows.items():
+            if value.shape[1] != self.num_envs or self.rows > self.length:
+                raise ValueError(
+                    f"saved replay of shape {value.shape} does not fit {self.length} rows of {self.num_envs}"
+                )
+            self.storage[name] = np.zeros((self.length, *value.shape[1:]), value.dtype)
+            self.storage[name][order] = value

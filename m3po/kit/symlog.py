@@ -1,0 +1,71 @@
+"""Symmetric logarithm and two-hot regression (Hafner et al. 2023, arXiv 2301.04104, sections 2 and 3).
+
+A scalar is predicted as a categorical distribution over fixed ``bins``; its target puts weight on the two bins around
+it. Bins may be uniform in symlog space (TD-MPC2: pass ``symlog(x)``, read with ``symexp``) or already exponentiated
+(DreamerV3: :func:`symexp_bins`, pass ``x`` itself).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["symexp", "symexp_bins", "symlog", "two_hot", "two_hot_loss", "two_hot_mean"]
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) ln(|x| + 1), any shape."""
+    return torch.sign(x) * torch.log1p(torch.abs(x))
+
+
+def symexp(x: Tensor) -> Tensor:
+    """Inverse of :func:`symlog`: sign(x) (exp(|x|) − 1), any shape."""
+    return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+def symexp_bins(count: int, limit: float = 20.0, device: torch.device | str = "cpu") -> Tensor:
+    """``count`` (odd) bins symexp(−limit … limit), exactly symmetric around an exact zero."""
+    if count % 2 == 0:
+        raise ValueError(f"an odd number of bins has a bin at zero; got {count}")
+    half = symexp(torch.linspace(-limit, 0.0, count // 2 + 1, device=device))
+    return torch.cat([half, -half[:-1].flip(0)])
+
+
+def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+    """Weights ``[..., n]`` of values ``x [...]`` on sorted ``bins [n]``; values outside are clipped to the ends.
+
+    The weights sum to one and Σ weights · bins = clip(x).
+    """
+    if bins.ndim != 1 or bins.shape[0] < 2:
+        raise ValueError(f"bins must be a vector of at least two values, got shape {tuple(bins.shape)}")
+    x = x.clamp(bins[0], bins[-1])
+    upper = torch.searchsorted(bins, x.contiguous()).clamp(1, bins.shape[0] - 1)
+    lower = upper - 1
+    share = (x - bins[lower]) / (bins[upper] - bins[lower])
+    weights = torch.zeros(*x.shape, bins.shape[0], dtype=x.dtype, device=x.device)
+    weights.scatter_(-1, lower.unsqueeze(-1), (1 - share).unsqueeze(-1))
+    return weights.scatter_(-1, upper.unsqueeze(-1), share.unsqueeze(-1))
+
+
+def two_hot_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
+    """Cross-entropy ``[...]`` of ``logits [..., n]`` against the two-hot target of ``x [...]``."""
+    if logits.shape[:-1] != x.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} do not match targets {tuple(x.shape)} plus one axis of bins")
+    return -(two_hot(x, bins) * F.log_softmax(logits, dim=-1)).sum(-1)
+
+
+def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """Expected value ``[...]`` of ``logits [..., n]`` over ``bins [n]``.
+
+    Positive and negative bins are summed apart, small first: with exponentiated bins the plain sum of a uniform
+    distribution is not zero in float32 (DreamerV3's repository does the same).
+    """
+    probs = torch.softmax(logits, dim=-1)
+    middle = bins.shape[0] // 2
+    products = probs * bins
+    if bins.shape[0] % 2 == 0:
+        return products.sum(-1)
+    negative = products[..., :middle].flip(-1)
+    positive = products[..., middle + 1 :]
+    return products[..., middle] + (positive + negative).sum(-1)
