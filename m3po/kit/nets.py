@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NormedLinear", "SimNorm", "TaskEmbedding", "mlp", "orthogonal_", "sim_norm"]
+__all__ = ["MLP", "NormedLinear", "SimNorm", "TaskEmbedding", "last_linear", "orthogonal_", "sim_norm"]
 
 
 def orthogonal_(layer: nn.Linear, gain: float) -> nn.Linear:
@@ -48,15 +48,27 @@ class NormedLinear(nn.Sequential):
         super().__init__(nn.Linear(inputs, outputs), nn.LayerNorm(outputs), activation or nn.SiLU())
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, last: nn.Module | None = None) -> nn.Sequential:
+class MLP(nn.Sequential):
     """Normed SiLU layers of sizes ``hidden``, then a plain linear layer, or LayerNorm and ``last`` behind it.
 
     SiLU instead of TD-MPC2's Mish: nine times cheaper on a CPU.
     """
-    sizes = [inputs, *hidden]
-    layers: list[nn.Module] = [NormedLinear(a, b) for a, b in itertools.pairwise(sizes)]
-    layers.append(nn.Linear(sizes[-1], outputs) if last is None else NormedLinear(sizes[-1], outputs, last))
-    return nn.Sequential(*layers)
+
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, *, last: nn.Module | None = None) -> None:
+        sizes = [inputs, *hidden]
+        layers: list[nn.Module] = [NormedLinear(a, b) for a, b in itertools.pairwise(sizes)]
+        layers.append(nn.Linear(sizes[-1], outputs) if last is None else NormedLinear(sizes[-1], outputs, last))
+        super().__init__(*layers)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[..., inputs]`` → ``[..., outputs]``."""
+        y: Tensor = super().__call__(x)
+        return y
+
+
+def last_linear(module: nn.Module) -> nn.Linear:
+    """The last linear layer of a network, to initialise it apart from the others."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
 
 
 class TaskEmbedding(nn.Module):

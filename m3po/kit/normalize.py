@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PercentileScale", "RunningMoments"]
+__all__ = ["PercentileScale", "RunningMoments", "standardise"]
 
 
 class RunningMoments(nn.Module):
@@ -91,3 +91,11 @@ class PercentileScale(nn.Module):
         """max(floor, P₉₅ − P₅): float32 ``[K]``, or ``[B]`` for the groups asked for."""
         spread = (self.high - self.low).clamp(min=self.floor)
         return spread if group is None else spread[group]
+
+
+def standardise(x: Tensor, group: Tensor, groups: int) -> Tensor:
+    """(x − mean_k)/std_k of ``x [B]`` within each of ``groups`` groups ``group [B]``."""
+    moments = RunningMoments(1, groups).to(x.device)
+    moments.count.zero_()
+    moments.update(x.unsqueeze(-1), group)
+    return moments.normalize(x.unsqueeze(-1), group, clip=float("inf")).squeeze(-1)

@@ -1,0 +1,263 @@
+"""M3PO (Narendra, Makarov, Panov, IROS 2025, arXiv 2506.21782), as one loop:
+
+1. act for T decisions in N environments with the planner's Gaussian (:meth:`M3PO.act`);
+2. the policy now is π_old; fresh data, where used, improves the actor by a policy gradient of the augmented reward;
+3. for every update that is due: world model on replayed subsequences, actor on their latents under KL(π_old ‖ π),
+   EMA targets (:meth:`M3PO._iterate`); repeat.
+
+Symbols are mapped to names in :mod:`m3po.algorithm.model`; formulas stand in ``losses`` and ``exploration``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from m3po.algorithm.config import M3POConfig
+from m3po.algorithm.exploration import annealed, planned_policy
+from m3po.algorithm.fresh import FreshUpdate, step
+from m3po.algorithm.losses import model_loss, replayed_policy_loss
+from m3po.algorithm.model import TaskModel, WorldModel
+from m3po.api import Decision, EnvSpec, Metrics, Transition
+from m3po.kit.nets import MLP
+from m3po.kit.normalize import PercentileScale
+from m3po.kit.replay import SequenceReplay, transition_rows
+from m3po.kit.returns import discount_for_length
+from m3po.kit.seeding import generator, initialised_from, numpy_generator
+from m3po.kit.state import (
+    generator_state,
+    load_state,
+    numpy_generator_state,
+    restore_generator,
+    restore_numpy_generator,
+    save_state,
+)
+from m3po.kit.trust_region import adapt_penalty
+
+__all__ = ["M3PO"]
+
+
+class PlanCarry(NamedTuple):
+    """``plan`` ``[H, N, A]``: the last plan, moved on by one step, NaN where unknown; ``decisions`` made so far."""
+
+    plan: Tensor
+    decisions: int
+
+
+class M3PO:
+    """The agent. See :class:`m3po.api.Agent` for the contract and :class:`M3POConfig` for every switch."""
+
+    Config: ClassVar[type[M3POConfig]] = M3POConfig
+
+    def __init__(self, spec: EnvSpec, config: M3POConfig, *, seed: int, device: str) -> None:
+        self.spec, self.config, self.seed, self.device = spec, config, seed, torch.device(device)
+        with initialised_from(seed):
+            self.model = WorldModel(spec, config).to(self.device)
+        self.target = deepcopy(self.model).requires_grad_(False)
+        self.gamma = self._discounts()
+        self.scale = PercentileScale(spec.num_tasks).to(self.device)
+        self.model_optimizer = self._model_optimizer()
+        self.actor_optimizer = torch.optim.Adam(self.model.actor.parameters(), config.actor_lr, fused=True)
+        self.fresh = FreshUpdate(self.model, spec, config, self.gamma) if config.actor_data == "fresh" else None
+        self.replay: SequenceReplay | None = None
+        self.noise = generator(seed, "noise", self.device)
+        self.sampling = numpy_generator(seed, "replay")
+        self.env_step = 0
+        self.rows = 0
+        """Rows since the last policy iteration."""
+        self.updates = 0
+        self.penalty = 1.0
+        self.beta = config.discrepancy_coef
+        """Fixed within an iteration, so that the acting policy can be recomputed."""
+        self.terminates = False
+        """Whether a termination was ever seen; the termination head is trained and used only then."""
+
+    def _discounts(self) -> Tensor:
+        if self.config.gamma is not None:
+            return torch.full((self.spec.num_tasks,), self.config.gamma, device=self.device)
+        return discount_for_length(torch.from_numpy(self.spec.max_episode_steps)).to(self.device)
+
+    def _model_optimizer(self) -> torch.optim.Adam:
+        """Everything but the actor and V_f, which have their own; the encoder at its own rate."""
+        rate, model = self.config.model_lr, self.model
+        apart = {*model.encoder.parameters(), *model.actor.parameters(), *model.model_free.parameters()}
+        groups = [
+            {"params": list(model.encoder.parameters()), "lr": rate * self.config.encoder_lr_scale},
+            {"params": [p for p in model.parameters() if p not in apart], "lr": rate},
+        ]
+        return torch.optim.Adam(groups, rate, fused=True)
+
+    # Acting
+
+    def initial_carry(self, num_envs: int) -> PlanCarry:
+        """No plan yet, for ``num_envs`` environments."""
+        return PlanCarry(torch.full((self.config.horizon, num_envs, self.spec.action_dim), torch.nan), 0)
+
+    @torch.no_grad()
+    def act(
+        self,
+        carry: PlanCarry,
+        observation: NDArray[np.float32],
+        first: NDArray[np.bool_],
+        task: NDArray[np.int64],
+        *,
+        explore: bool,
+    ) -> Decision:
+        """A sample of the planner's Gaussian while exploring, its mean while evaluated; see :meth:`Agent.act`."""
+        model, latent = self._encode(observation, task)
+        # Evaluation draws from the carry alone: the same carry gives the same action, and training's stream rests.
+        stream = self.noise if explore else generator(self.seed, f"evaluate {carry.decisions}", self.device)
+        plan, extras = carry.plan, {}
+        acting = model.prior(latent)
+        # Fresh data needs one acting policy from the start; otherwise an untrained model has nothing to say.
+        trained = self.fresh is not None or self.env_step >= self.config.learning_starts
+        if self.config.planner == "mppi" and (trained or not explore):
+            forget = torch.from_numpy(first).to(self.device)[None, :, None]
+            warm = torch.where(forget, torch.nan, carry.plan.to(self.device))
+            noise = self._planning_noise(stream, len(task))
+            found = planned_policy(model, latent, noise, warm, self.beta if explore else 0.0, self.config)
+            acting, plan = found.first, _moved_on(found.sequence.mean)
+            extras = {"noise": noise.movedim(3, 0), "warm": warm.movedim(1, 0)}
+        u = acting.sample(_normal(acting.mean.shape, stream)) if explore else acting.mean
+        extras = extras | {"u": u, "acting_mean": acting.mean, "acting_std": acting.std}
+        stored = {k: v.cpu().numpy() for k, v in extras.items()} if explore and self.fresh is not None else {}
+        action = (torch.tanh(u) * model.action_mask).cpu().numpy()
+        return Decision(action, PlanCarry(plan.cpu(), carry.decisions + 1), stored)
+
+    def _encode(self, observation: NDArray[np.float32], task: NDArray[np.int64]) -> tuple[TaskModel, Tensor]:
+        tasks = torch.from_numpy(task).to(self.device)
+        model = TaskModel(self.model, tasks, self.gamma[tasks], terminates=self.terminates)
+        return model, self.model.encode(torch.from_numpy(observation).to(self.device), tasks)
+
+    def _planning_noise(self, stream: torch.Generator, num_envs: int) -> Tensor:
+        c = self.config
+        return _normal((c.iterations, c.horizon, c.samples, num_envs, self.spec.action_dim), stream)
+
+    # Learning
+
+    def observe(self, transition: Transition) -> None:
+        """Keep one step of every environment."""
+        if self.replay is None:
+            self.replay = SequenceReplay(self.config.replay_capacity, len(transition.reward))
+        self.replay.add(transition_rows(transition))
+        if self.fresh is not None:
+            self.fresh.observe(transition)
+        self.terminates = self.terminates or bool(transition.terminated.any())
+        self.env_step += int(self.spec.action_repeat[transition.task].sum())
+        self.rows += 1
+
+    def update(self) -> Metrics:
+        """One policy iteration whenever T new rows are there and learning has started."""
+        ready = self.replay is not None and self.replay.can_sample(self.config.model_horizon)
+        if not ready or self.rows < self.config.rollout_length or self.env_step < self.config.learning_starts:
+            return {}
+        self.rows = 0
+        return self._iterate()
+
+    def _iterate(self) -> dict[str, float]:
+        """Steps 2 and 3 of the algorithm."""
+        old = deepcopy(self.model.actor).requires_grad_(False)
+        metrics: dict[str, float] = {}
+        if self.fresh is not None:
+            metrics, self.penalty = self.fresh.improve(
+                self.actor_optimizer, self.beta, self.penalty, self.sampling, terminates=self.terminates
+            )
+        sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
+        due = int(self.env_step * self.config.updates_per_step) - self.updates
+        for _ in range(due):
+            for name, value in self._learn(old).items():
+                sums[name] += value
+        self.updates += due
+        self.beta = annealed(self.config.discrepancy_coef, self.env_step, self.config.discrepancy_steps)
+        means = {name: float(total) / due for name, total in sums.items()}
+        return metrics | means | {"beta": self.beta, "kl_penalty": self.penalty, "updates": float(self.updates)}
+
+    def _learn(self, old: MLP) -> dict[str, Tensor]:
+        """One update of the world model and, on its latents, of the actor; then the EMA targets."""
+        assert self.replay is not None
+        c = self.config
+        batch = self.replay.sample(c.batch, c.model_horizon, self.sampling, self.device)
+        noise = _normal(batch["action"].shape, self.noise)
+        loss = model_loss(self.model, self.target, batch, self.gamma, noise, c, terminates=self.terminates)
+        self.model_optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in self.model_optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, c.grad_clip)
+        self.model_optimizer.step()
+        parts = {**loss.parts, "model_grad_norm": norm}
+        if self.fresh is None:
+            parts |= self._improve_on_replay(loss.latents.flatten(0, 1), batch["task"].flatten(), old)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.target.parameters()), list(self.model.parameters()), c.target_rate)
+        return parts
+
+    def _improve_on_replay(self, latents: Tensor, task: Tensor, old_actor: MLP) -> Mapping[str, Tensor]:
+        model = TaskModel(self.model, task, self.gamma[task], terminates=self.terminates)
+        model.embedding = model.embedding.detach()
+        old = model.prior(latents, actor=old_actor)
+        noise = _normal(old.mean.shape, self.noise)
+        penalty = self.penalty if self.config.trust_region == "kl" else 0.0
+        scale = self.scale.scale(task)
+        loss, value = replayed_policy_loss(model, old, latents, noise, scale, penalty, self.config.entropy_coef)
+        step(self.actor_optimizer, loss.total, self.model.actor, self.config.grad_clip)
+        self.scale.update(value, task)
+        if self.config.trust_region == "kl":
+            self.penalty = adapt_penalty(self.penalty, float(loss.kl), self.config.kl_target)
+        return loss.parts
+
+    # Saving
+
+    def save(self, directory: Path, carry: PlanCarry) -> None:
+        """Everything that acts or learns, the carry included."""
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "target": self.target.state_dict(),
+            "scale": self.scale.state_dict(),
+            "model_optimizer": self.model_optimizer.state_dict(),
+            "actor_optimizer": self.actor_optimizer.state_dict(),
+            "fresh": None if self.fresh is None else self.fresh.state(),
+            "replay": None if self.replay is None else {"envs": self.replay.num_envs, **self.replay.state()},
+            "noise": generator_state(self.noise),
+            "sampling": numpy_generator_state(self.sampling),
+            "counters": [self.env_step, self.rows, self.updates],
+            "adaptive": [self.penalty, self.beta, self.terminates],
+            "carry": [carry.plan, carry.decisions],
+        }
+        save_state(directory, "m3po", state)
+
+    def load(self, directory: Path) -> PlanCarry:
+        """Become what :meth:`save` wrote."""
+        state = load_state(directory, "m3po")
+        self.model.load_state_dict(state["model"])
+        self.target.load_state_dict(state["target"])
+        self.scale.load_state_dict(state["scale"])
+        self.model_optimizer.load_state_dict(state["model_optimizer"])
+        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
+        if self.fresh is not None:
+            self.fresh.restore(state["fresh"])
+        if state["replay"] is not None:
+            self.replay = SequenceReplay(self.config.replay_capacity, state["replay"]["envs"])
+            self.replay.restore(state["replay"])
+        restore_generator(self.noise, state["noise"])
+        restore_numpy_generator(self.sampling, state["sampling"])
+        self.env_step, self.rows, self.updates = state["counters"]
+        self.penalty, self.beta, self.terminates = state["adaptive"]
+        plan, decisions = state["carry"]
+        return PlanCarry(plan, decisions)
+
+
+def _normal(shape: tuple[int, ...], stream: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=stream, device=stream.device)
+
+
+def _moved_on(plan: Tensor) -> Tensor:
+    """The plan ``[H, N, A]`` one step later; its new last step is unknown."""
+    return torch.cat([plan[1:], torch.full_like(plan[:1], torch.nan)])
