@@ -110,6 +110,10 @@ class FreshUpdate:
         normal = standardise(advantage.flatten(), task.flatten(), self.num_tasks).view_as(reward)
         if self.config.discrepancy == "advantage":
             normal = normal + bonus
+        if not self.through_planner:
+            # The ablation: the ratio of the prior now to the prior as it was, whoever acted.
+            old = model.prior(latent)
+            rollout = {**rollout, "acting_mean": old.mean, "acting_std": old.std}
         fields = {
             **rollout,
             "latent": latent,

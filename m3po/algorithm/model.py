@@ -121,7 +121,7 @@ class TaskModel:
 
     def __init__(self, model: WorldModel, task: Tensor, gamma: Tensor, *, terminates: bool) -> None:
         self.model, self.task, self.gamma, self.terminates = model, task, gamma, terminates
-        self.embedding = model.embedding(task)
+        self.embedding: Tensor = model.embedding(task)
         self.action_mask = model.action_mask[task]
 
     def _e(self, z: Tensor) -> Tensor:

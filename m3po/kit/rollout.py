@@ -44,7 +44,7 @@ class Rollout:
         self.rows += 1
 
     def tensors(self, device: str | torch.device = "cpu") -> dict[str, Tensor]:
-        """The filled rows ``{name: [T, N, ...]}``. On the CPU they share memory with the rollout: use before clearing."""
+        """The filled rows ``{name: [T, N, ...]}``. Use before clearing: CPU tensors share the memory."""
         return {name: torch.from_numpy(store[: self.rows]).to(device) for name, store in self.storage.items()}
 
     def clear(self) -> None:

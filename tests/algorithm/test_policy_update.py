@@ -1,0 +1,194 @@
+"""The trust region and whose likelihood it is. (Known errors of other code: 2, 4, 6.)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from m3po.algorithm.agent import M3PO
+from m3po.algorithm.losses import fresh_policy_loss, replayed_policy_loss
+from m3po.algorithm.model import TaskModel, WorldModel
+from m3po.api import EnvSpec, Transition
+from m3po.kit.distributions import Gaussian, gaussian_kl
+
+from .conftest import make_batch, make_spec, tiny
+
+FRESH: dict[str, Any] = {"actor_data": "fresh", "trust_region": "clip", "discrepancy": "reward"}
+
+
+def rollout(agent: M3PO, rows: int, num_envs: int = 4, seed: int = 0) -> list[Transition]:
+    """Let the agent act on random observations and keep what it would be shown."""
+    rng, spec = np.random.default_rng(seed), agent.spec
+    task = np.arange(num_envs) % spec.num_tasks
+    carry, seen = agent.initial_carry(num_envs), []
+    observation = rng.normal(size=(num_envs, spec.observation_size)).astype(np.float32)
+    for t in range(rows):
+        first = np.full(num_envs, t == 0)
+        decision = agent.act(carry, observation, first, task, explore=True)
+        following = rng.normal(size=observation.shape).astype(np.float32)
+        reward = decision.action[:, 0].copy()
+        nothing = np.zeros(num_envs, bool)
+        seen.append(
+            Transition(observation, decision.action, reward, following, nothing, nothing, first, task, decision.extras)
+        )
+        observation, carry = following, decision.carry
+    return seen
+
+
+def test_before_any_step_only_the_acting_policys_ratio_is_one(spec: EnvSpec) -> None:
+    agent = M3PO(spec, tiny(**FRESH, rollout_length=99), seed=0, device="cpu")
+    for transition in rollout(agent, 6):
+        agent.observe(transition)
+    assert agent.fresh is not None
+    rows = {k: torch.from_numpy(np.stack([r[k] for r in agent.fresh.rows])) for k in agent.fresh.rows[0]}
+    flat = agent.fresh._targets(rows, agent.beta, terminates=False)
+    loss = agent.fresh._policy_loss(flat, agent.beta, 1.0, terminates=False)
+    assert loss.kl.item() == pytest.approx(0.0, abs=1e-5)
+    # The planner acted: pretending that the prior did is the error, and it is far from a ratio of one.
+    model = TaskModel(agent.model, flat["task"], agent.gamma[flat["task"]], terminates=False)
+    acted = Gaussian(flat["acting_mean"], flat["acting_std"])
+    assert gaussian_kl(acted, model.prior(flat["latent"]), model.action_mask).mean().item() > 0.1
+
+
+def test_gradients_reach_the_actor_through_the_planner(spec: EnvSpec) -> None:
+    agent = M3PO(
+        spec, tiny(**FRESH, likelihood="planner", rollout_length=6, updates_per_step=1e-9), seed=0, device="cpu"
+    )
+    before = [p.clone() for p in agent.model.actor.parameters()]
+    others = [p.clone() for n, p in agent.model.named_parameters() if not n.startswith(("actor", "model_free"))]
+    for transition in rollout(agent, 6):
+        agent.observe(transition)
+        agent.update()
+    assert any(not torch.equal(a, b) for a, b in zip(before, agent.model.actor.parameters(), strict=True))
+    after = [p for n, p in agent.model.named_parameters() if not n.startswith(("actor", "model_free"))]
+    assert all(torch.equal(a, b) for a, b in zip(others, after, strict=True))
+
+
+def test_each_environment_closes_its_own_advantage(spec: EnvSpec) -> None:
+    """Error 2: one bootstrap value for all. Changing environment 0's last successor moves only its advantages."""
+    agent = M3PO(spec, tiny(**FRESH, discrepancy_coef=0.0, rollout_length=99), seed=0, device="cpu")
+    torch.nn.init.normal_(agent.model.model_free[-1].weight)
+    for transition in rollout(agent, 4):
+        agent.observe(transition)
+    assert agent.fresh is not None
+    rows = {k: torch.from_numpy(np.stack([r[k] for r in agent.fresh.rows])) for k in agent.fresh.rows[0]}
+    before = agent.fresh._targets(rows, 0.0, terminates=False)["value_target"].view(4, 4)
+    rows["next_observation"][-1, 0] += 5.0
+    after = agent.fresh._targets(rows, 0.0, terminates=False)["value_target"].view(4, 4)
+    assert (before[:, 0] != after[:, 0]).all()
+    assert torch.equal(before[:, 1:], after[:, 1:])
+    # A terminal cuts the recursion: behind it nothing of the successor is left.
+    rows["terminated"][-1, 0] = True
+    cut = agent.fresh._targets(rows, 0.0, terminates=False)["value_target"].view(4, 4)
+    assert cut[-1, 0].item() == pytest.approx(rows["reward"][-1, 0].item(), abs=1e-5)
+
+
+def test_the_actors_loss_leaves_encoder_and_critics_alone(spec: EnvSpec) -> None:
+    torch.manual_seed(0)
+    agent = M3PO(spec, tiny(), seed=0, device="cpu")
+    batch = make_batch(spec)
+    latents = agent.model.encode(batch["observation"], batch["task"]).detach().flatten(0, 1)
+    before = {n: p.clone() for n, p in agent.model.named_parameters()}
+    for head in agent.model.critics:
+        torch.nn.init.normal_(head[-1].weight)
+    moved = {n: p.clone() for n, p in agent.model.named_parameters()}
+    agent._improve_on_replay(latents, batch["task"].flatten(), agent.model.actor)
+    changed = {n for n, p in agent.model.named_parameters() if not torch.equal(p, moved[n])}
+    assert changed
+    assert all(n.startswith("actor") for n in changed)
+    assert before.keys() == moved.keys()
+
+
+def test_the_penalty_pulls_towards_the_old_policy(spec: EnvSpec) -> None:
+    torch.manual_seed(0)
+    model = WorldModel(spec, tiny())
+    task = torch.tensor([0, 1])
+    bound = TaskModel(model, task, torch.full((2,), 0.9), terminates=False)
+    latents = torch.rand(2, 16)
+    here = bound.prior(latents)
+    far = Gaussian(here.mean.detach() + 1.0, here.std.detach())
+    noise, scale = torch.zeros(2, 3), torch.ones(2)
+    near_loss, _ = replayed_policy_loss(bound, far, latents, noise, scale, 0.0, 0.0)
+    held_loss, _ = replayed_policy_loss(bound, far, latents, noise, scale, 2.0, 0.0)
+    assert held_loss.total.item() == pytest.approx(near_loss.total.item() + 2.0 * held_loss.kl.item(), rel=1e-5)
+    # KL of unit-shifted Gaussians is Σ 1/(2σ²) over the real actions: 3 for task 0, 2 for task 1.
+    assert held_loss.kl.item() == pytest.approx((2.5 / (2 * here.std[0, 0].item() ** 2)), rel=2e-2)
+
+
+def test_the_clip_stops_the_gain() -> None:
+    # Standard normals in one dimension, u = 1: log ρ = (1 − (1 − m)²)/2; m = 0.5 → ρ = e^0.375 = 1.455, clipped to 1.2.
+    mask, u, ones = torch.ones(1, 1), torch.ones(1, 1), torch.ones(1, 1)
+    acting, old = Gaussian(torch.full((1, 1), 0.5), ones), Gaussian(torch.zeros(1, 1), ones)
+    config = tiny(**FRESH, entropy_coef=0.0)
+    loss = fresh_policy_loss(acting, old, u, torch.ones(1), mask, torch.zeros(1), config, 1.0)
+    assert loss.total.item() == pytest.approx(-1.2, rel=1e-5)
+    free = config.model_copy(update={"trust_region": "none"})
+    loss = fresh_policy_loss(acting, old, u, torch.ones(1), mask, torch.zeros(1), free, 1.0)
+    assert loss.total.item() == pytest.approx(-1.45499, rel=1e-4)
+
+
+def test_targets_follow_slowly(spec: EnvSpec) -> None:
+    agent = M3PO(spec, tiny(target_rate=0.1), seed=0, device="cpu")
+    for transition in rollout(agent, 8):
+        agent.observe(transition)
+    old = {n: p.clone() for n, p in agent.target.named_parameters()}
+    agent._learn(agent.model.actor)
+    for (name, slow), fast in zip(agent.target.named_parameters(), agent.model.parameters(), strict=True):
+        torch.testing.assert_close(slow, old[name] + 0.1 * (fast - old[name]))
+    assert any(not torch.equal(p, old[n]) for n, p in agent.target.named_parameters())
+    assert not any(p.requires_grad for p in agent.target.parameters())
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"planner": "none", "discrepancy": "none"},
+        {"iterations": 3},
+        {"discrepancy": "none"},
+        {"trust_region": "none"},
+        {"critic": "v"},
+        {"consistency_target": "ema"},
+        {"task_embedding": 0},
+        {**FRESH},
+        {**FRESH, "discrepancy": "advantage"},
+        {**FRESH, "trust_region": "kl"},
+        {**FRESH, "trust_region": "none"},
+        {**FRESH, "likelihood": "prior"},
+        {**FRESH, "planner": "none"},
+        {**FRESH, "critic": "v", "discrepancy": "planning", "iterations": 2},
+    ],
+    ids=lambda s: ",".join(f"{k}={v}" for k, v in s.items()),
+)
+def test_every_switch_learns_without_a_hitch(spec: EnvSpec, switches: dict[str, Any]) -> None:
+    config = tiny(**switches)
+    assert config.check(spec, 4, 10_000) == []
+    agent = M3PO(spec, config, seed=0, device="cpu")
+    before = [p.clone() for p in agent.model.actor.parameters()]
+    metrics: dict[str, float] = {}
+    for transition in rollout(agent, 17):
+        assert np.abs(transition.action).max() <= 1.0
+        assert (transition.action[1::2, -1] == 0).all()
+        agent.observe(transition)
+        metrics |= agent.update()
+    assert metrics
+    assert all(np.isfinite(v) for v in metrics.values())
+    assert any(not torch.equal(a, b) for a, b in zip(before, agent.model.actor.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("switches", "word"),
+    [
+        ({"discrepancy": "reward"}, "fresh"),
+        ({"trust_region": "clip"}, "fresh"),
+        ({"planner": "none"}, "planner"),
+        ({"learning_starts": 10_000}, "budget"),
+        ({"replay_capacity": 5}, "replay"),
+    ],
+)
+def test_an_impossible_configuration_says_what_to_do(switches: dict[str, Any], word: str) -> None:
+    problems = tiny(**switches).check(make_spec(), 4, 10_000)
+    assert len(problems) == 1
+    assert word in problems[0]
