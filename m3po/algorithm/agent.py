@@ -195,9 +195,16 @@ class M3PO:
         parts = {**loss.parts, "model_grad_norm": norm}
         if self.fresh is None:
             parts |= self._improve_on_replay(loss.latents.flatten(0, 1), batch["task"].flatten(), old)
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.target.parameters()), list(self.model.parameters()), c.target_rate)
+        self._follow()
         return parts
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """EMA of what is read from the target: critics, embedding and, where it teaches, the encoder."""
+        names = ["critics", "embedding"] + ["encoder"] * (self.config.consistency_target == "ema")
+        for name in names:
+            slow, fast = self.target.get_submodule(name), self.model.get_submodule(name)
+            torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), self.config.target_rate)
 
     def _improve_on_replay(self, latents: Tensor, task: Tensor, old_actor: MLP) -> Mapping[str, Tensor]:
         model = TaskModel(self.model, task, self.gamma[task], terminates=self.terminates)

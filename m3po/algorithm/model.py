@@ -25,7 +25,7 @@ from m3po.algorithm.config import M3POConfig
 from m3po.api import EnvSpec
 from m3po.kit.distributions import Gaussian
 from m3po.kit.nets import MLP, SimNorm, TaskEmbedding, last_linear
-from m3po.kit.symlog import symexp, symlog, two_hot_loss, two_hot_mean
+from m3po.kit.symlog import symexp, symlog, two_hot_loss
 
 __all__ = ["TaskModel", "WorldModel"]
 
@@ -106,7 +106,7 @@ class WorldModel(nn.Module):
 
     def scalar(self, logits: Tensor) -> Tensor:
         """The number ``[...]`` that two-hot ``logits [..., bins]`` stand for."""
-        return symexp(two_hot_mean(logits, self.bins))
+        return symexp(torch.softmax(logits, -1) @ self.bins)
 
     def regression_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy ``[...]`` of two-hot ``logits [..., bins]`` against numbers ``target [...]``."""

@@ -37,22 +37,31 @@ def two_hot(x: Tensor, bins: Tensor) -> Tensor:
 
     The weights sum to one and Σ weights · bins = clip(x).
     """
+    lower, share = _neighbours(x, bins)
+    weights = torch.zeros(*x.shape, bins.shape[0], dtype=x.dtype, device=x.device)
+    weights.scatter_(-1, lower.unsqueeze(-1), (1 - share).unsqueeze(-1))
+    return weights.scatter_(-1, (lower + 1).unsqueeze(-1), share.unsqueeze(-1))
+
+
+def _neighbours(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """The bin below each value and the share of the one above it."""
     if bins.ndim != 1 or bins.shape[0] < 2:
         raise ValueError(f"bins must be a vector of at least two values, got shape {tuple(bins.shape)}")
     x = x.clamp(bins[0], bins[-1])
-    upper = torch.searchsorted(bins, x.contiguous()).clamp(1, bins.shape[0] - 1)
-    lower = upper - 1
-    share = (x - bins[lower]) / (bins[upper] - bins[lower])
-    weights = torch.zeros(*x.shape, bins.shape[0], dtype=x.dtype, device=x.device)
-    weights.scatter_(-1, lower.unsqueeze(-1), (1 - share).unsqueeze(-1))
-    return weights.scatter_(-1, upper.unsqueeze(-1), share.unsqueeze(-1))
+    lower = torch.searchsorted(bins, x.contiguous()).clamp(1, bins.shape[0] - 1) - 1
+    return lower, (x - bins[lower]) / (bins[lower + 1] - bins[lower])
 
 
 def two_hot_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
     """Cross-entropy ``[...]`` of ``logits [..., n]`` against the two-hot target of ``x [...]``."""
     if logits.shape[:-1] != x.shape:
         raise ValueError(f"logits {tuple(logits.shape)} do not match targets {tuple(x.shape)} plus one axis of bins")
-    return -(two_hot(x, bins) * F.log_softmax(logits, dim=-1)).sum(-1)
+    # Only two of the n weights are not zero: gather them instead of multiplying by all.
+    lower, share = _neighbours(x, bins)
+    log_probs = F.log_softmax(logits, dim=-1)
+    below = log_probs.gather(-1, lower.unsqueeze(-1)).squeeze(-1)
+    above = log_probs.gather(-1, (lower + 1).unsqueeze(-1)).squeeze(-1)
+    return -((1 - share) * below + share * above)
 
 
 def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:

@@ -137,7 +137,8 @@ def test_targets_follow_slowly(spec: EnvSpec) -> None:
     old = {n: p.clone() for n, p in agent.target.named_parameters()}
     agent._learn(agent.model.actor)
     for (name, slow), fast in zip(agent.target.named_parameters(), agent.model.parameters(), strict=True):
-        torch.testing.assert_close(slow, old[name] + 0.1 * (fast - old[name]))
+        if name.startswith(("critics", "embedding")):
+            torch.testing.assert_close(slow, old[name] + 0.1 * (fast - old[name]))
     assert any(not torch.equal(p, old[n]) for n, p in agent.target.named_parameters())
     assert not any(p.requires_grad for p in agent.target.parameters())
 
