@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,15 +45,12 @@ from m3po.kit.trust_region import adapt_penalty
 __all__ = ["M3PO"]
 
 
-class PlanCarry(NamedTuple):
-    """``plan`` ``[H, N, A]``: the last plan, moved on by one step, NaN where unknown; ``decisions`` made so far."""
-
-    plan: Tensor
-    decisions: int
-
-
 class M3PO:
-    """The agent. See :class:`m3po.api.Agent` for the contract and :class:`M3POConfig` for every switch."""
+    """The agent. See :class:`m3po.api.Agent` for the contract and :class:`M3POConfig` for every switch.
+
+    Its carry is the last plan ``[H, N, A]`` of pre-tanh actions, moved on by one step and NaN where unknown: a
+    candidate of the next planning.
+    """
 
     Config: ClassVar[type[M3POConfig]] = M3POConfig
 
@@ -97,14 +94,14 @@ class M3PO:
 
     # Acting
 
-    def initial_carry(self, num_envs: int) -> PlanCarry:
+    def initial_carry(self, num_envs: int) -> Tensor:
         """No plan yet, for ``num_envs`` environments."""
-        return PlanCarry(torch.full((self.config.horizon, num_envs, self.spec.action_dim), torch.nan), 0)
+        return torch.full((self.config.horizon, num_envs, self.spec.action_dim), torch.nan, device=self.device)
 
     @torch.no_grad()
     def act(
         self,
-        carry: PlanCarry,
+        carry: Tensor,
         observation: NDArray[np.float32],
         first: NDArray[np.bool_],
         task: NDArray[np.int64],
@@ -113,33 +110,36 @@ class M3PO:
     ) -> Decision:
         """A sample of the planner's Gaussian while exploring, its mean while evaluated; see :meth:`Agent.act`."""
         model, latent = self._encode(observation, task)
-        # Evaluation draws from the carry alone: the same carry gives the same action, and training's stream rests.
-        stream = self.noise if explore else generator(self.seed, f"evaluate {carry.decisions}", self.device)
-        plan, extras = carry.plan, {}
+        plan, extras = carry, {}
         acting = model.prior(latent)
         # Fresh data needs one acting policy from the start; otherwise an untrained model has nothing to say.
         trained = self.fresh is not None or self.env_step >= self.config.learning_starts
         if self.config.planner == "mppi" and (trained or not explore):
-            forget = torch.from_numpy(first).to(self.device)[None, :, None]
-            warm = torch.where(forget, torch.nan, carry.plan.to(self.device))
-            noise = self._planning_noise(stream, len(task))
+            warm = torch.where(torch.from_numpy(first).to(self.device)[None, :, None], torch.nan, carry)
+            noise = self._planning_noise(len(task), explore=explore)
             found = planned_policy(model, latent, noise, warm, self.beta if explore else 0.0, self.config)
             acting, plan = found.first, _moved_on(found.sequence.mean)
             extras = {"noise": noise.movedim(3, 0), "warm": warm.movedim(1, 0)}
-        u = acting.sample(_normal(acting.mean.shape, stream)) if explore else acting.mean
+        u = acting.sample(_normal(acting.mean.shape, self.noise)) if explore else acting.mean
         extras = extras | {"u": u, "acting_mean": acting.mean, "acting_std": acting.std}
         stored = {k: v.cpu().numpy() for k, v in extras.items()} if explore and self.fresh is not None else {}
         action = (torch.tanh(u) * model.action_mask).cpu().numpy()
-        return Decision(action, PlanCarry(plan.cpu(), carry.decisions + 1), stored)
+        return Decision(action, plan, stored)
 
     def _encode(self, observation: NDArray[np.float32], task: NDArray[np.int64]) -> tuple[TaskModel, Tensor]:
         tasks = torch.from_numpy(task).to(self.device)
         model = TaskModel(self.model, tasks, self.gamma[tasks], terminates=self.terminates)
         return model, self.model.encode(torch.from_numpy(observation).to(self.device), tasks)
 
-    def _planning_noise(self, stream: torch.Generator, num_envs: int) -> Tensor:
+    def _planning_noise(self, num_envs: int, *, explore: bool) -> Tensor:
+        """Candidate noise ``[I, H, S, N, A]``; evaluation uses the same numbers for every decision and environment, so
+        that it is a function of what it sees and leaves training's stream alone."""
         c = self.config
-        return _normal((c.iterations, c.horizon, c.samples, num_envs, self.spec.action_dim), stream)
+        shape = (c.iterations, c.horizon, c.samples, num_envs, self.spec.action_dim)
+        if explore:
+            return _normal(shape, self.noise)
+        fixed = _normal((*shape[:3], 1, shape[4]), generator(self.seed, "evaluation", self.device))
+        return fixed.expand(shape)
 
     # Learning
 
@@ -222,7 +222,7 @@ class M3PO:
 
     # Saving
 
-    def save(self, directory: Path, carry: PlanCarry) -> None:
+    def save(self, directory: Path, carry: Tensor) -> None:
         """Everything that acts or learns, the carry included."""
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
@@ -236,11 +236,11 @@ class M3PO:
             "sampling": numpy_generator_state(self.sampling),
             "counters": [self.env_step, self.rows, self.updates],
             "adaptive": [self.penalty, self.beta, self.terminates],
-            "carry": [carry.plan, carry.decisions],
+            "carry": carry,
         }
         save_state(directory, "m3po", state)
 
-    def load(self, directory: Path) -> PlanCarry:
+    def load(self, directory: Path) -> Tensor:
         """Become what :meth:`save` wrote."""
         state = load_state(directory, "m3po")
         self.model.load_state_dict(state["model"])
@@ -257,8 +257,8 @@ class M3PO:
         restore_numpy_generator(self.sampling, state["sampling"])
         self.env_step, self.rows, self.updates = state["counters"]
         self.penalty, self.beta, self.terminates = state["adaptive"]
-        plan, decisions = state["carry"]
-        return PlanCarry(plan, decisions)
+        carry: Tensor = state["carry"]
+        return carry.to(self.device)
 
 
 def _normal(shape: tuple[int, ...], stream: torch.Generator) -> Tensor:
