@@ -75,7 +75,7 @@ class TaskGroup(_Frozen):
     @model_validator(mode="after")
     def _names_or_set(self) -> Self:
         if (self.names is None) == (self.set is None):
-            raise ValueError("give either 'names' or 'set'")
+            raise ValueError("either 'names' or 'set' (a null removes an inherited one)")
         return self
 
 
@@ -114,7 +114,7 @@ class Suite(_Frozen):
     agents: Mapping[Name, Mapping[str, Any]] = Field(min_length=1)
     """Agents by the name shown in the report; the keys are fields of the agent's configuration. ``agent: NAME``
     chooses the implementation when the shown name is another (``m3po-no-planner: {agent: m3po, planner: none}``)."""
-    seeds: int | tuple[int, ...] = 3
+    seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = 3
     """A number n (seeds 0 … n-1) or the seeds themselves."""
     tune: Mapping[Name, Mapping[str, Any]] = Field(default_factory=dict)
     """Search spaces per agent; default: those the agent declares."""

@@ -49,7 +49,7 @@ class FlatAdam:
 
     def clip_grad_norm(self, limit: float) -> Tensor:
         """Shorten the gradient to length ``limit`` if it is longer; returns its length before."""
-        norm = torch.linalg.vector_norm(self.gradient)
+        norm: Tensor = torch.linalg.vector_norm(self.gradient)
         self.gradient.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
         return norm
 

@@ -1,0 +1,178 @@
+"""Many environments stepped one after another in one process, writing into arrays that may be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suites.errors import EnvError
+from suites.families import TaskEnv, family
+from suites.seeding import EpisodeSeed
+from suites.spec import Episode, Stream, Task
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What passes between a vector environment and its lanes, one row per environment.
+
+    ``action`` ``[N, A]``; ``observation`` and ``next_observation`` ``[N, D]``; ``reward``, ``terminated`` and
+    ``truncated`` ``[N]``. Padding of observations is zero and stays so.
+    """
+
+    action: NDArray[np.float32]
+    observation: NDArray[np.float32]
+    next_observation: NDArray[np.float32]
+    reward: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+
+    @classmethod
+    def over(cls, memory: Callable[[int], Any], num_envs: int, observation_size: int, action_size: int) -> Self:
+        """Lay the arrays over buffers; ``memory(size)`` gives ``size`` zeroed bytes."""
+
+        def floats(*shape: int) -> NDArray[np.float32]:
+            count = int(np.prod(shape))
+            return np.frombuffer(memory(4 * count), dtype=np.float32, count=count).reshape(shape)
+
+        def flags() -> NDArray[np.bool_]:
+            return np.frombuffer(memory(num_envs), dtype=np.bool_, count=num_envs)
+
+        return cls(
+            action=floats(num_envs, action_size),
+            observation=floats(num_envs, observation_size),
+            next_observation=floats(num_envs, observation_size),
+            reward=floats(num_envs),
+            terminated=flags(),
+            truncated=flags(),
+        )
+
+
+@dataclass(frozen=True)
+class LaneSpec:
+    """Which episodes an environment plays: those of ``task`` with index ``replica + j × replicas``."""
+
+    env: int
+    task: Task
+    task_index: int
+    replica: int
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Replay:
+    """An episode in mid-flight: its index and the actions ``[length, A]`` taken so far."""
+
+    env: int
+    episode: int
+    actions: NDArray[np.float32]
+
+
+class Lanes:
+    """The environments of ``specs``; they report through ``arrays``."""
+
+    def __init__(self, specs: Sequence[LaneSpec], arrays: Arrays, seed: int, stream: Stream) -> None:
+        self.arrays = arrays
+        self._lanes = [_Lane(spec, arrays, seed, stream) for spec in specs]
+
+    def reset(self) -> None:
+        """Start the first episode of every environment."""
+        for lane in self._lanes:
+            lane.start(lane.spec.replica)
+
+    def step(self) -> list[Episode]:
+        """Take the decisions in ``arrays.action``; where an episode ends the next starts. Returns those that ended."""
+        return [episode for lane in self._lanes if (episode := lane.step()) is not None]
+
+    def replay(self, episodes: Iterable[Replay]) -> None:
+        """Bring environments into the middle of episodes by playing them again."""
+        by_env = {lane.spec.env: lane for lane in self._lanes}
+        for replay in episodes:
+            by_env[replay.env].replay(replay)
+
+    def close(self) -> None:
+        """Close every environment."""
+        for lane in self._lanes:
+            lane.env.close()
+
+
+class _Lane:
+    """One environment and the account of the episode it is in."""
+
+    def __init__(self, spec: LaneSpec, arrays: Arrays, seed: int, stream: Stream) -> None:
+        self.spec = spec
+        self._seed, self._stream = seed, stream
+        self._decisions = spec.task.protocol.decisions
+        try:
+            self.env: TaskEnv = family(spec.task.family).make(spec.task)
+        except Exception as error:
+            raise EnvError(f"environment {spec.env} ({spec.task.name}) cannot be made: {_reason(error)}") from error
+        self._shape = (self.env.observation_size,)
+        self._arrays = arrays
+        self._action = arrays.action[spec.env, : self.env.action_size]
+        self._observation = arrays.observation[spec.env, : self.env.observation_size]
+        self._next_observation = arrays.next_observation[spec.env, : self.env.observation_size]
+        self._episode = self._length = 0
+        self._return = 0.0
+        self._success_any: bool | None = None
+
+    def start(self, episode: int) -> None:
+        self._episode, self._length, self._return, self._success_any = episode, 0, 0.0, None
+        seed = EpisodeSeed(self._stream, self._seed, self.spec.task.name, episode)
+        try:
+            observation = self.env.reset(seed)
+        except Exception as error:
+            raise self._fault(f"failed in reset: {_reason(error)}") from error
+        self._write(self._observation, observation)
+
+    def step(self) -> Episode | None:
+        try:
+            observation, reward, terminated, truncated, success = self.env.step(self._action)
+        except Exception as error:
+            raise self._fault(f"failed in step: {_reason(error)}") from error
+        self._length += 1
+        if self._length >= self._decisions and not (terminated or truncated):
+            raise self._fault(f"did not end after the {self._decisions} decisions its protocol states")
+        env, arrays = self.spec.env, self._arrays
+        arrays.reward[env], arrays.terminated[env], arrays.truncated[env] = reward, terminated, truncated
+        self._return += float(reward)
+        if success is not None:
+            self._success_any = bool(self._success_any or success)
+        self._write(self._next_observation, observation)
+        if not (terminated or truncated):
+            self._observation[:] = observation
+            return None
+        ended = Episode(
+            env=env,
+            task=self.spec.task_index,
+            index=self._episode,
+            episode_return=self._return,
+            length=self._length,
+            success_any=self._success_any,
+            success_last=success,
+        )
+        self.start(self._episode + self.spec.replicas)
+        return ended
+
+    def replay(self, replay: Replay) -> None:
+        self.start(replay.episode)
+        for action in replay.actions:
+            self._action[:] = action[: self._action.size]
+            if self.step() is not None:
+                raise self._fault(f"ended while its episode {replay.episode} was played again, and had not before")
+
+    def _write(self, row: NDArray[np.float32], observation: NDArray[np.float32]) -> None:
+        if observation.shape != self._shape:
+            raise self._fault(f"gave an observation of shape {observation.shape}; expected {self._shape}")
+        row[:] = observation
+
+    def _fault(self, what: str) -> EnvError:
+        where = f"environment {self.spec.env} ({self.spec.task.name}), episode {self._episode}, step {self._length}"
+        return EnvError(f"{where}: {what}")
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

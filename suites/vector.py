@@ -1,0 +1,250 @@
+"""The one vector environment: many environments of many tasks in padded spaces, exactly saved and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suites.errors import EnvError, SuiteError
+from suites.families import spaces
+from suites.lanes import Arrays, Lanes, LaneSpec, Replay
+from suites.spec import EnvSpec, Stream, Task, VectorStep
+from suites.workers import Engine, WorkerEngine
+
+
+def env_spec(tasks: Sequence[Task]) -> EnvSpec:
+    """The padded spaces of ``tasks``, without building an environment. Raises :class:`SuiteError` for unknown tasks."""
+    sizes = [spaces(task) for task in tasks]
+    D, A = (max(size) for size in zip(*sizes, strict=True))
+    observation_sizes, action_sizes = np.array(sizes).T
+    return EnvSpec(
+        observation_shape=(D,),
+        observation_dtype="float32",
+        action_dim=A,
+        observation_mask=np.arange(D) < observation_sizes[:, None],
+        action_mask=np.arange(A) < action_sizes[:, None],
+        max_episode_steps=np.array([task.protocol.decisions for task in tasks], dtype=np.int64),
+        action_repeat=np.array([task.protocol.action_repeat for task in tasks], dtype=np.int64),
+        task_names=tuple(task.name for task in tasks),
+    )
+
+
+class VectorEnv:
+    """``num_envs`` environments; number i plays task i mod K. Use as a context manager, or call :meth:`close`.
+
+    An ended episode's environment starts the next one in the same step (see :class:`VectorStep`). The environments of a
+    task share its episodes 0, 1, 2 … out like cards: replica r of R plays r, r+R, r+2R …; so an episode depends on
+    stream, ``seed``, task name and number alone, whatever ``num_envs``, ``num_workers`` or the order of tasks.
+
+    ``num_workers`` 0 steps in this process; more gives each worker process a part of the environments, and the same
+    results bit for bit. Raises :class:`SuiteError` when the request is impossible, :class:`EnvError` when an
+    environment breaks the contract, :class:`EnvWorkerError` when a worker dies; :meth:`state` still works then.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], num_envs: int, *, seed: int, stream: Stream, num_workers: int = 0
+    ) -> None:
+        _check_request(tasks, num_envs, num_workers)
+        self.spec = env_spec(tasks)
+        self.num_envs = num_envs
+        self.env_step = 0
+        self.task: NDArray[np.int64] = np.arange(num_envs, dtype=np.int64) % len(tasks)
+        """Task of each environment, ``[N]``."""
+        self._seed, self._stream = seed, stream
+        specs = _deal(tasks, num_envs)
+        self._first_episode = np.array([spec.replica for spec in specs], dtype=np.int64)
+        self._replicas = np.array([spec.replicas for spec in specs], dtype=np.int64)
+        self._env_steps_per_step = int(self.spec.action_repeat[self.task].sum())
+        self._rows = np.arange(num_envs)
+        # What state() needs to come back here: the episode each environment is in, and the actions taken in it.
+        self._episode = self._first_episode.copy()
+        self._length = np.zeros(num_envs, dtype=np.int64)
+        longest = int(self.spec.max_episode_steps.max())
+        self._taken = np.zeros((num_envs, longest, self.spec.action_dim), dtype=np.float32)
+        self._last_observation: NDArray[np.float32] | None = None
+        sizes = (self.spec.observation_size, self.spec.action_dim)
+        self._engine: Engine = (
+            WorkerEngine(specs, sizes, seed, stream, min(num_workers, num_envs))
+            if num_workers
+            else Lanes(specs, Arrays.over(bytearray, num_envs, *sizes), seed, stream)
+        )
+
+    def reset(self) -> VectorStep:
+        """Start the first episode of every environment, and the count of environment steps."""
+        self._engine.reset()
+        self.env_step = 0
+        self._episode = self._first_episode.copy()
+        self._length[:] = 0
+        return self._start()
+
+    def step(self, action: NDArray[np.float32]) -> VectorStep:
+        """Take one decision in every environment: ``action`` float32 ``[N, A]`` in [-1, 1]; padding is ignored."""
+        if self._last_observation is None:
+            raise EnvError("step was called before reset")
+        self._check_action(action)
+        arrays = self._engine.arrays
+        arrays.action[:] = action
+        episodes = self._engine.step()
+        self._check_numbers()
+        self._taken[self._rows, self._length] = action
+        self._length += 1
+        terminated, truncated = arrays.terminated.copy(), arrays.truncated.copy()
+        ended = terminated | truncated
+        self._length[ended] = 0
+        self._episode[ended] += self._replicas[ended]
+        self.env_step += self._env_steps_per_step
+        self._last_observation = arrays.observation.copy()
+        return VectorStep(
+            observation=self._last_observation.copy(),
+            next_observation=arrays.next_observation.copy(),
+            reward=arrays.reward.copy(),
+            terminated=terminated,
+            truncated=truncated,
+            first=ended,
+            task=self.task.copy(),
+            episodes=tuple(episodes),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to come back to this moment: JSON values and arrays.
+
+        Holds the actions of the episodes in flight, not the simulator: :meth:`restore` plays them again, which is exact
+        for every environment whose ``reset`` is the pure function the contract asks for.
+        """
+        if self._last_observation is None:
+            raise EnvError("state was called before reset")
+        taken = [self._taken[env, :length] for env, length in enumerate(self._length)]
+        return {
+            **self._identity(),
+            "env_step": self.env_step,
+            "episode": self._episode.copy(),
+            "length": self._length.copy(),
+            "actions": np.concatenate(taken),
+            "observation": self._last_observation.copy(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> VectorStep:
+        """Come back to the moment of ``state``, bit for bit; returns what to act on next, with rewards of zero.
+
+        Raises :class:`EnvError` when the state belongs to other tasks or seeds, or when playing the episodes again led
+        elsewhere (as with another version of the simulator).
+        """
+        for name, mine in self._identity().items():
+            if state.get(name) != mine:
+                raise EnvError(f"cannot restore: the state has {name} {state.get(name)!r}, this environment {mine!r}")
+        self._episode = np.array(state["episode"], dtype=np.int64)
+        self._length = np.array(state["length"], dtype=np.int64)
+        actions = np.split(np.asarray(state["actions"], dtype=np.float32), np.cumsum(self._length)[:-1])
+        for env, taken in enumerate(actions):
+            self._taken[env, : len(taken)] = taken
+        self._engine.replay(
+            [
+                Replay(env, int(episode), taken)
+                for env, (episode, taken) in enumerate(zip(self._episode, actions, strict=True))
+            ]
+        )
+        differs = (self._engine.arrays.observation != state["observation"]).any(axis=1)
+        if differs.any():
+            where = ", ".join(self._place(env) for env in np.flatnonzero(differs)[:5])
+            raise EnvError(
+                f"playing the saved episodes again led elsewhere in {where}; "
+                "use the package versions the state was saved with"
+            )
+        self.env_step = int(state["env_step"])
+        return self._start()
+
+    def close(self) -> None:
+        """Close the environments and end the workers. May be called twice."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> VectorStep:
+        arrays = self._engine.arrays
+        if not np.isfinite(arrays.observation).all():
+            raise self._not_finite("observation", arrays.observation)
+        self._last_observation = arrays.observation.copy()
+        none: NDArray[np.bool_] = np.zeros(self.num_envs, dtype=np.bool_)
+        return VectorStep(
+            observation=self._last_observation.copy(),
+            next_observation=self._last_observation.copy(),
+            reward=np.zeros(self.num_envs, dtype=np.float32),
+            terminated=none.copy(),
+            truncated=none.copy(),
+            first=self._length == 0,
+            task=self.task.copy(),
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "stream": self._stream,
+            "seed": self._seed,
+            "tasks": list(self.spec.task_names),
+            "num_envs": self.num_envs,
+            "action_repeat": self.spec.action_repeat.tolist(),
+            "max_episode_steps": self.spec.max_episode_steps.tolist(),
+        }
+
+    def _check_action(self, action: NDArray[np.float32]) -> None:
+        expected = (self.num_envs, self.spec.action_dim)
+        if not isinstance(action, np.ndarray) or action.shape != expected or action.dtype != np.float32:
+            found = f"{action.dtype} {action.shape}" if isinstance(action, np.ndarray) else type(action).__name__
+            raise EnvError(f"actions must be a float32 array of shape {expected}; found {found}")
+        if not (np.abs(action) <= 1).all():  # false for NaN too
+            env, index = np.argwhere(~(np.abs(action) <= 1))[0]
+            raise EnvError(f"{self._place(env)}: action[{index}] is {action[env, index]}; expected a number in [-1, 1]")
+
+    def _check_numbers(self) -> None:
+        arrays = self._engine.arrays
+        if not np.isfinite(arrays.reward).all():
+            raise self._not_finite("reward", arrays.reward[:, None])
+        if not np.isfinite(arrays.next_observation).all():
+            raise self._not_finite("observation", arrays.next_observation)
+        if not np.isfinite(arrays.observation).all():
+            raise self._not_finite("observation after reset", arrays.observation)
+
+    def _not_finite(self, what: str, values: NDArray[np.float32]) -> EnvError:
+        env, index = np.argwhere(~np.isfinite(values))[0]
+        return EnvError(f"{self._place(env)}: {what}[{index}] is {values[env, index]}; expected a finite number")
+
+    def _place(self, env: int) -> str:
+        name = self.spec.task_names[self.task[env]]
+        return f"environment {env} ({name}), episode {self._episode[env]}, step {self._length[env]}"
+
+
+def _deal(tasks: Sequence[Task], num_envs: int) -> list[LaneSpec]:
+    K = len(tasks)
+    return [
+        LaneSpec(
+            env=env,
+            task=tasks[env % K],
+            task_index=env % K,
+            replica=env // K,
+            replicas=len(range(env % K, num_envs, K)),
+        )
+        for env in range(num_envs)
+    ]
+
+
+def _check_request(tasks: Sequence[Task], num_envs: int, num_workers: int) -> None:
+    names = [task.name for task in tasks]
+    if not names:
+        raise SuiteError("a vector environment needs at least one task")
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise SuiteError(f"task names must differ; found twice: {', '.join(twice)}")
+    if num_envs < len(names):
+        raise SuiteError(f"{num_envs} environments cannot play {len(names)} tasks; give at least {len(names)}")
+    if num_workers < 0:
+        raise SuiteError(f"num_workers is {num_workers}; expected 0 (this process) or more")

@@ -1,0 +1,88 @@
+"""Flat Adam does what torch's does, and its views stay views."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from m3po.kit.optim import FlatAdam
+
+
+def module() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
+
+
+def loss(net: nn.Module, x: Tensor) -> Tensor:
+    value: Tensor = (net(x) ** 2).mean()
+    return value
+
+
+def parameters(net: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+def test_agrees_with_torch() -> None:
+    ours = module()
+    theirs = copy.deepcopy(ours)
+    flat = FlatAdam(ours, 1e-2, eps=1e-5)
+    reference = torch.optim.Adam(theirs.parameters(), lr=1e-2, eps=1e-5)
+    for i in range(20):
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(i))
+        flat.zero_grad()
+        loss(ours, x).backward()
+        norm = flat.clip_grad_norm(0.05)
+        flat.step()
+        reference.zero_grad()
+        loss(theirs, x).backward()
+        expected = nn.utils.clip_grad_norm_(theirs.parameters(), 0.05)
+        reference.step()
+        assert norm.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert torch.allclose(parameters(ours), parameters(theirs), atol=1e-6)
+
+
+def test_first_step_by_hand() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    optimizer = FlatAdam(net, 0.1, eps=0.0)
+    before = net.weight.item()
+    net(torch.ones(1)).sum().backward()
+    optimizer.step()
+    # m̂ = g and v̂ = g², so the first step is the learning rate in the gradient's direction, here 1.
+    assert net.weight.item() == pytest.approx(before - 0.1)
+
+
+def test_short_gradients_are_not_lengthened() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    optimizer = FlatAdam(net, 0.1)
+    net(torch.ones(1)).sum().backward()
+    assert optimizer.clip_grad_norm(5.0).item() == 1
+    assert optimizer.gradient.item() == 1
+
+
+def test_loading_weights_keeps_the_views() -> None:
+    net = module()
+    optimizer = FlatAdam(net, 1e-2)
+    net.load_state_dict({name: torch.zeros_like(value) for name, value in net.state_dict().items()})
+    assert optimizer.parameters.abs().max() == 0
+
+
+def test_restored_optimiser_goes_on_as_the_saved_one() -> None:
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    net = module()
+    optimizer = FlatAdam(net, 1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss(net, x).backward()
+        optimizer.step()
+    other_net = copy.deepcopy(module())
+    other_net.load_state_dict(net.state_dict())
+    other = FlatAdam(other_net, 1.0)
+    other.restore(copy.deepcopy(optimizer.state()))
+    for each, each_net in ((optimizer, net), (other, other_net)):
+        each.zero_grad()
+        loss(each_net, x).backward()
+        each.step()
+    assert torch.equal(parameters(net), parameters(other_net))

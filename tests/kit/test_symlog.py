@@ -1,0 +1,89 @@
+"""Symlog and two-hot coding, by hand and by their properties."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m3po.kit.symlog import symexp, symexp_bins, symlog, two_hot, two_hot_loss, two_hot_mean
+
+BINS = torch.tensor([-1.0, 0.0, 2.0])
+
+
+def test_symlog_by_hand() -> None:
+    # sign(x) ln(|x| + 1): ln e = 1.
+    assert symlog(torch.tensor([0.0, math.e - 1, 1 - math.e])).tolist() == pytest.approx([0, 1, -1])
+
+
+@given(st.floats(-1e6, 1e6))
+def test_symexp_inverts_symlog(x: float) -> None:
+    value = torch.tensor(x, dtype=torch.float64)
+    assert symexp(symlog(value)).item() == pytest.approx(x, rel=1e-9, abs=1e-9)
+
+
+def test_symexp_bins_are_symmetric_around_an_exact_zero() -> None:
+    bins = symexp_bins(5, limit=2.0)
+    # symexp of −2, −1, 0, 1, 2: e − 1 = 1.718, e² − 1 = 6.389.
+    assert bins.tolist() == pytest.approx([-6.389056, -1.718282, 0, 1.718282, 6.389056])
+    assert torch.equal(bins, -bins.flip(0))
+    with pytest.raises(ValueError, match="odd"):
+        symexp_bins(4)
+
+
+def test_two_hot_by_hand() -> None:
+    # 0.5 lies a quarter of the way from 0 to 2; −3 is clipped to the first bin, 9 to the last; 0 is a bin.
+    weights = two_hot(torch.tensor([0.5, -3.0, 9.0, 0.0]), BINS)
+    assert weights.tolist() == [[0, 0.75, 0.25], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
+
+
+@given(st.lists(st.floats(-1, 2, width=32), min_size=1, max_size=5))
+def test_two_hot_weights_sum_to_one_and_average_to_the_value(values: list[float]) -> None:
+    x = torch.tensor(values)
+    weights = two_hot(x, BINS)
+    assert torch.allclose(weights.sum(-1), torch.ones_like(x))
+    assert torch.allclose(weights @ BINS, x, atol=1e-6)
+    assert ((weights > 0).sum(-1) <= 2).all()
+
+
+def test_two_hot_loss_by_hand() -> None:
+    # Uniform logits: every log-probability is −ln 3, and the weights sum to one.
+    assert two_hot_loss(torch.zeros(1, 3), torch.tensor([0.5]), BINS).item() == pytest.approx(math.log(3))
+    # Weights 0.75 on p = 1/2 and 0.25 on p = 1/4: −0.75 ln(1/2) − 0.25 ln(1/4).
+    logits = torch.log(torch.tensor([[0.25, 0.5, 0.25]]))
+    expected = 0.75 * math.log(2) + 0.25 * math.log(4)
+    assert two_hot_loss(logits, torch.tensor([0.5]), BINS).item() == pytest.approx(expected)
+
+
+def test_two_hot_loss_is_least_at_the_target() -> None:
+    target = torch.tensor([0.5])
+    logits = torch.zeros(1, 3, requires_grad=True)
+    two_hot_loss(logits, target, BINS).backward()
+    # The gradient of a cross-entropy is the prediction minus the weights: 1/3 − (0, 3/4, 1/4).
+    assert logits.grad is not None
+    assert logits.grad[0].tolist() == pytest.approx([1 / 3, 1 / 3 - 0.75, 1 / 3 - 0.25])
+
+
+def test_two_hot_mean_by_hand() -> None:
+    logits = torch.log(torch.tensor([[0.25, 0.5, 0.25]]))
+    # 0.25·(−1) + 0.5·0 + 0.25·2 = 0.25.
+    assert two_hot_mean(logits, BINS).item() == pytest.approx(0.25)
+
+
+def test_two_hot_mean_of_a_uniform_prediction_is_exactly_zero() -> None:
+    # The plain float32 sum over bins up to e²⁰ is not: it is off by tens.
+    assert two_hot_mean(torch.zeros(2, 255), symexp_bins(255)).tolist() == [0, 0]
+
+
+def test_two_hot_mean_with_an_even_number_of_bins() -> None:
+    assert two_hot_mean(torch.zeros(1, 4), torch.tensor([-1.0, 0, 1, 2])).item() == pytest.approx(0.5)
+
+
+def test_shapes_are_checked() -> None:
+    with pytest.raises(ValueError, match="vector of at least two"):
+        two_hot(torch.zeros(1), torch.zeros(1))
+    with pytest.raises(ValueError, match="do not match targets"):
+        two_hot_loss(torch.zeros(2, 3), torch.zeros(3), BINS)

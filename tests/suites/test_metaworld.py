@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from suites.errors import EnvError, SuiteError
+from suites.families import family
+from suites.metaworld import MT10, MT25, MT50, NUM_GOALS
+from suites.seeding import EpisodeSeed
+from tests.suites.purity import assert_reset_is_pure
+from tests.suites.tasks import task
+
+
+def make(name, **rules):
+    return family("metaworld").make(task("metaworld", name, **rules))
+
+
+@pytest.mark.parametrize("name", MT50)
+def test_reset_is_pure(name):
+    env = make(name)
+    assert (env.observation_size, env.action_size) == (39, 4)
+    assert_reset_is_pure(env, name)
+    env.close()
+
+
+def test_the_sets_are_the_packages():
+    from metaworld import env_dict
+
+    assert list(MT10) == list(env_dict.MT10_V3)
+    assert list(MT25) == list(env_dict.MT25_V3)
+    assert list(MT50) == list(env_dict.MT50_V3) == list(env_dict.ALL_V3_ENVIRONMENTS)
+
+
+@pytest.mark.filterwarnings("ignore:Constant")
+@pytest.mark.parametrize("name", ["reach-v3", "drawer-open-v3", "window-close-v3"])
+def test_the_scripted_expert_succeeds(name):
+    from metaworld.policies import ENV_POLICY_MAP
+
+    env, expert = make(name), ENV_POLICY_MAP[name]()
+    observation = env.reset(EpisodeSeed("evaluate", 0, name, 0))
+    for _ in range(150):
+        action = np.clip(expert.get_action(observation.astype(np.float64)), -1, 1).astype(np.float32)
+        observation, reward, _, _, success = env.step(action)
+        assert 0 <= reward <= 10  # the range of reward version 2
+        if success:
+            return
+    pytest.fail("150 steps of the expert did not lead to success")
+
+
+def test_a_task_has_50_goals_in_a_stream_and_others_in_the_next():
+    env = make("reach-v3")
+
+    def goals(stream, base, episodes):
+        return {tuple(env.reset(EpisodeSeed(stream, base, "reach-v3", episode))[-3:]) for episode in episodes}
+
+    in_order = [goals("evaluate", 0, [episode]) for episode in range(NUM_GOALS)]
+    evaluation = set().union(*in_order)
+    assert len(evaluation) == NUM_GOALS  # evaluation goes through all of them
+    assert goals("evaluate", 0, [NUM_GOALS + 3]) == in_order[3]  # and then again
+    assert not evaluation & goals("train", 0, range(10))
+    assert not evaluation & goals("evaluate", 1, range(10))
+    # 60 draws out of 50 meet 50 (1 - (49/50)^60) = 35 of them on average; were goals not fixed, there would be 60
+    assert 25 <= len(goals("train", 0, range(60))) <= NUM_GOALS
+
+
+def test_the_goal_is_visible_and_stays_so():
+    env = make("reach-v3")
+    first = env.reset(EpisodeSeed("train", 0, "reach-v3", 0))
+    assert np.any(first[-3:] != 0)
+    np.testing.assert_array_equal(env.step(np.zeros(4, dtype=np.float32))[0][-3:], first[-3:])
+
+
+def test_an_episode_may_be_longer_than_the_packages_500_steps():
+    env = make("reach-v3", decisions=501)
+    env.reset(EpisodeSeed("train", 0, "reach-v3", 0))
+    ends = [env.step(np.zeros(4, dtype=np.float32))[2:4] for _ in range(501)]
+    assert ends == [(False, False)] * 500 + [(False, True)]
+
+
+def test_action_repeat_sums_rewards():
+    once, twice = make("reach-v3"), make("reach-v3", action_repeat=2)
+    seed, action = EpisodeSeed("train", 0, "reach-v3", 0), np.array([0.3, 0.2, -0.1, 1], dtype=np.float32)
+    np.testing.assert_array_equal(once.reset(seed), twice.reset(seed))
+    first, second, both = once.step(action), once.step(action), twice.step(action)
+    assert both[1] == first[1] + second[1]
+    np.testing.assert_array_equal(both[0], second[0])
+
+
+def test_another_reward_version_is_refused(monkeypatch):
+    from metaworld import env_dict
+
+    class OldReward(env_dict.ALL_V3_ENVIRONMENTS["reach-v3"]):
+        def __init__(self, **options):
+            super().__init__(**{**options, "reward_function_version": "v1"})
+
+    monkeypatch.setitem(env_dict.ALL_V3_ENVIRONMENTS, "reach-v3", OldReward)
+    with pytest.raises(EnvError, match="reward version 'v1' where 'v2' was asked for"):
+        make("reach-v3")
+
+
+def test_an_unknown_task_names_the_nearest():
+    with pytest.raises(SuiteError, match="nearest: 'drawer-open-v3'"):
+        make("draw-open-v3")

@@ -1,0 +1,344 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suites.errors import EnvError, EnvWorkerError, SuiteError
+from suites.lanes import LaneSpec
+from suites.toy import Reach
+from suites.vector import VectorEnv, env_spec
+from suites.workers import WorkerEngine, _deal
+from tests.suites.tasks import task
+
+TOYS = (task("toy", "toy-reach"), task("toy", "toy-terminate"))
+
+
+def actions(env, steps, seed=0):
+    size = (steps, env.num_envs, env.spec.action_dim)
+    return np.random.default_rng(seed).uniform(-1, 1, size=size).astype(np.float32)
+
+
+def play(env, moves):
+    return [env.step(action) for action in moves]
+
+
+def assert_equal(first, second):
+    for one, other in zip(first, second, strict=True):
+        for name, value in vars(one).items():
+            np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
+
+
+def toys(num_envs=4, tasks=TOYS, **options):
+    return VectorEnv(tasks, num_envs, **{"seed": 0, "stream": "train", **options})
+
+
+def test_spaces_are_padded_and_the_masks_say_where():
+    spec = env_spec((*TOYS, task("dm_control", "cheetah-run", action_repeat=2)))
+    assert (spec.observation_shape, spec.action_dim, spec.num_tasks) == ((17,), 6, 3)
+    assert spec.observation_mask.sum(axis=1).tolist() == [2, 3, 17]
+    assert spec.action_mask.sum(axis=1).tolist() == [1, 2, 6]
+    assert spec.observation_mask[0].tolist() == [True] * 2 + [False] * 15
+    assert spec.max_episode_steps.tolist() == [20, 20, 500]
+    assert spec.action_repeat.tolist() == [1, 1, 2]
+
+
+def test_padded_observations_are_zero_and_padded_actions_without_effect():
+    with toys() as env, toys() as other:
+        env.reset(), other.reset()
+        moves = actions(env, 25)
+        changed = moves.copy()
+        changed[:, ~env.spec.action_mask[env.task]] *= -0.5
+        steps = play(env, moves)
+        assert_equal(steps, play(other, changed))
+        padding = ~env.spec.observation_mask[env.task]
+        assert all(np.all(step.observation[padding] == 0) for step in steps)
+
+
+def test_an_ended_episode_shows_its_true_successor_and_the_next_ones_start():
+    with toys(2) as env:
+        env.reset()
+        steps = play(env, actions(env, 20))
+    last = steps[-1]
+    assert (last.terminated[0], last.truncated[0], last.first[0]) == (False, True, True)
+    # The successor continues the episode: the goal is still the old one; the observation has the next episode's.
+    assert last.next_observation[0, 1] == steps[-2].observation[0, 1] != last.observation[0, 1]
+    assert all(np.array_equal(step.observation[0], step.next_observation[0]) for step in steps[:-1])
+    episode = last.episodes[0]
+    assert (episode.env, episode.task, episode.index, episode.length) == (0, 0, 0, 20)
+    assert episode.episode_return == pytest.approx(sum(float(step.reward[0]) for step in steps), abs=1e-5)
+
+
+def test_termination_and_success_are_reported():
+    with toys(2) as env:
+        env.reset()
+        steps = play(env, np.ones((20, 2, 2), dtype=np.float32))
+    ended = next(step for step in steps if step.terminated[1])
+    assert not ended.truncated[1]
+    (episode,) = ended.episodes
+    assert (episode.env, episode.task, episode.success_any, episode.success_last) == (1, 1, True, True)
+    assert episode.episode_return == -episode.length
+
+
+def test_success_any_remembers_and_success_last_does_not():
+    with toys(1, TOYS[:1]) as env:
+        step = env.reset()
+        for _ in range(19):  # to the goal, and at the very end away from it
+            gap = step.observation[:, 1:2] - step.observation[:, :1]
+            step = env.step(np.clip(np.c_[gap / 0.2], -1, 1).astype(np.float32))
+        direction = -np.sign(step.observation[:, :1])
+        (episode,) = env.step(direction.astype(np.float32)).episodes
+    assert (episode.success_any, episode.success_last) == (True, False)
+
+
+def test_env_step_counts_decisions_times_repeat():
+    tasks = (task("toy", "toy-reach", action_repeat=2), task("toy", "toy-terminate"))
+    with toys(3, tasks) as env:
+        env.reset()
+        play(env, actions(env, 4))
+        assert env.env_step == 4 * (2 + 1 + 2)  # environments 0 and 2 repeat twice
+        env.reset()
+        assert env.env_step == 0
+
+
+def first_observations(env, episodes):
+    """Observation at the start of each episode, by task name and episode number."""
+    step = env.reset()
+    number = np.arange(env.num_envs) // env.spec.num_tasks
+    found = {}
+    while len(found) < episodes * env.spec.num_tasks:
+        for i in np.flatnonzero(step.first):
+            name = env.spec.task_names[env.task[i]]
+            found.setdefault((name, int(number[i])), step.observation[i, env.spec.observation_mask[env.task[i]]])
+            number[i] += env.num_envs // env.spec.num_tasks
+        step = env.step(np.zeros((env.num_envs, env.spec.action_dim), dtype=np.float32))
+    return {key: value.tolist() for key, value in found.items() if key[1] < episodes}
+
+
+def test_episodes_depend_neither_on_the_number_of_environments_nor_on_the_order_of_tasks():
+    with toys(2) as two, toys(6) as six, toys(2, TOYS[::-1]) as reversed_order:
+        reference = first_observations(two, 6)
+        assert len({str(value) for value in reference.values()}) == 12
+        assert first_observations(six, 6) == reference
+        assert first_observations(reversed_order, 6) == reference
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"stream": "evaluate"}, {"stream": "tune"}])
+def test_another_seed_or_stream_gives_other_episodes(other):
+    with toys() as env, toys() as same, toys(**other) as different:
+        observation = env.reset().observation
+        np.testing.assert_array_equal(observation, same.reset().observation)
+        assert np.all(np.any(observation != different.reset().observation, axis=1))
+
+
+REAL = (
+    task("dm_control", "reacher-easy", action_repeat=2, decisions=12),
+    task("metaworld", "drawer-open-v3", decisions=10),
+    *TOYS,
+)
+
+
+def test_results_do_not_depend_on_the_number_of_workers():
+    with toys(5, REAL) as local, toys(5, REAL, num_workers=2) as shared:
+        moves = actions(local, 26)
+        assert_equal([local.reset()], [shared.reset()])
+        assert_equal(play(local, moves), play(shared, moves))
+        assert local.env_step == shared.env_step
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_restoring_continues_bit_for_bit(num_workers):
+    with toys(5, REAL, num_workers=num_workers) as env:
+        moves = actions(env, 33)
+        env.reset()
+        play(env, moves[:17])  # in mid-flight for all, in the second episode of some
+        state = env.state()
+        expected, env_step = play(env, moves[17:]), env.env_step
+    with toys(5, REAL) as resumed:
+        step = resumed.restore(state)
+        np.testing.assert_array_equal(step.observation, state["observation"])
+        np.testing.assert_array_equal(step.first, state["length"] == 0)
+        assert not step.reward.any()
+        assert not (step.terminated | step.truncated).any()
+        for name, value in resumed.state().items():
+            np.testing.assert_array_equal(value, state[name], err_msg=name)
+        assert_equal(play(resumed, moves[17:]), expected)
+        assert resumed.env_step == env_step
+
+
+def test_restoring_goes_back_in_the_same_object():
+    with toys() as env:
+        env.reset()
+        moves = actions(env, 30)
+        play(env, moves[:7])
+        state = env.state()
+        expected = play(env, moves[7:])
+        env.restore(state)
+        assert_equal(play(env, moves[7:]), expected)
+
+
+def test_a_state_of_another_run_is_refused():
+    with toys() as env, toys(seed=1) as other:
+        env.reset()
+        with pytest.raises(EnvError, match="the state has seed 0, this environment 1"):
+            other.restore(env.state())
+
+
+def test_a_replay_that_leads_elsewhere_is_refused(monkeypatch):
+    with toys() as env:
+        env.reset()
+        play(env, actions(env, 3))
+        state = env.state()
+    step = Reach.step
+    monkeypatch.setattr(Reach, "step", lambda self, action: step(self, action * np.float32(0.9)))
+    with toys() as changed, pytest.raises(EnvError, match="led elsewhere in environment 0 \\(toy-reach\\)"):
+        changed.restore(state)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "num_envs", "num_workers", "sentence"),
+    [
+        (TOYS, 1, 0, "1 environments cannot play 2 tasks; give at least 2"),
+        ((), 1, 0, "at least one task"),
+        ((TOYS[0], TOYS[0]), 2, 0, "found twice: toy-reach"),
+        (TOYS, 2, -1, "num_workers is -1"),
+    ],
+)
+def test_an_impossible_request_is_refused(tasks, num_envs, num_workers, sentence):
+    with pytest.raises(SuiteError, match=sentence):
+        toys(num_envs, tasks, num_workers=num_workers)
+
+
+@pytest.mark.parametrize(
+    ("action", "sentence"),
+    [
+        (np.zeros((4, 3), dtype=np.float32), r"float32 array of shape \(4, 2\); found float32 \(4, 3\)"),
+        (np.zeros((4, 2)), "found float64"),
+        ([[0, 0]] * 4, "found list"),
+        (
+            np.full((4, 2), np.nan, dtype=np.float32),
+            r"environment 0 \(toy-reach\), episode 0, step 1: action\[0\] is nan",
+        ),
+        (np.full((4, 2), 1.001, dtype=np.float32), r"action\[0\] is 1.00.*; expected a number in \[-1, 1\]"),
+    ],
+)
+def test_a_bad_action_is_named(action, sentence):
+    with toys() as env:
+        env.reset()
+        play(env, actions(env, 1))
+        with pytest.raises(EnvError, match=sentence):
+            env.step(action)
+
+
+def test_stepping_before_reset_is_refused():
+    with toys() as env, pytest.raises(EnvError, match="before reset"):
+        env.step(np.zeros((4, 2), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ((np.array([np.nan, 0], np.float32), 0.0, False, False, None), r"observation\[0\] is nan; expected a finite"),
+        ((np.zeros(2, np.float32), np.inf, False, False, None), r"reward\[0\] is inf; expected a finite"),
+        ((np.zeros(3, np.float32), 0.0, False, False, None), r"shape \(3,\); expected \(2,\)"),
+        (ZeroDivisionError("oh"), r"failed in step: ZeroDivisionError: oh"),
+    ],
+)
+def test_a_broken_environment_is_named_at_once(monkeypatch, answer, sentence):
+    def step(self, action):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with toys() as env:
+        env.reset()
+        monkeypatch.setattr(Reach, "step", step)
+        with pytest.raises(EnvError, match=rf"environment 0 \(toy-reach\), episode 0, step \d: .*{sentence}"):
+            env.step(np.zeros((4, 2), dtype=np.float32))
+
+
+def test_an_episode_that_overruns_its_protocol_is_named(monkeypatch):
+    monkeypatch.setattr(Reach, "step", lambda self, action: (np.zeros(2, np.float32), 0.0, False, False, None))
+    with toys() as env:
+        env.reset()
+        with pytest.raises(EnvError, match="did not end after the 20 decisions"):
+            play(env, actions(env, 21))
+
+
+def test_a_dead_worker_is_noticed_and_the_run_can_go_on():
+    with toys(num_workers=2) as env:
+        env.reset()
+        moves = actions(env, 20)
+        play(env, moves[:5])
+        os.kill(env._engine._workers[1]._process.pid, signal.SIGKILL)
+        started = time.monotonic()
+        with pytest.raises(EnvWorkerError, match=r"died \(exit code -9\); it held toy-terminate, toy-reach"):
+            play(env, moves[5:])
+        assert time.monotonic() - started < 10
+        state = env.state()
+    with toys() as replacement, toys() as undisturbed:
+        undisturbed.reset()
+        expected = play(undisturbed, moves)
+        replacement.restore(state)
+        assert_equal(play(replacement, moves[5:]), expected[5:])
+
+
+def test_a_fault_in_a_worker_is_told():
+    lane = LaneSpec(env=0, task=task("toy", "toy-raech"), task_index=0, replica=0, replicas=1)
+    with pytest.raises(EnvError, match=r"environment 0 \(toy-raech\) cannot be made: .* nearest: 'toy-reach'"):
+        WorkerEngine([lane], (2, 1), 0, "train", 1)
+
+
+def test_no_worker_outlives_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import sys, time\n"
+        "from suites.vector import VectorEnv\n"
+        "from tests.suites.tasks import task\n"
+        "if __name__ == '__main__':\n"
+        "    env = VectorEnv([task('toy', 'toy-reach')], 2, seed=0, stream='train', num_workers=2)\n"
+        "    print(*[worker._process.pid for worker in env._engine._workers], flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(workers) == 2
+        parent.kill()
+    until = time.monotonic() + 10
+    while any(map(running, workers)):
+        assert time.monotonic() < until, "a worker lives on"
+        time.sleep(0.05)
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_closing_twice_is_harmless_and_leaves_no_process():
+    env = toys(num_workers=1)
+    pid = env._engine._workers[0]._process.pid
+    env.close(), env.close()
+    assert not running(pid)
+
+
+@pytest.mark.parametrize(
+    ("num_tasks", "num_envs", "num_workers"), [(10, 10, 2), (2, 8, 2), (2, 4, 4), (3, 8, 3), (1, 5, 2)]
+)
+def test_workers_get_equal_shares_and_replicas_are_spread(num_tasks, num_envs, num_workers):
+    any_task = task("toy", "toy-reach")
+    specs = [LaneSpec(env, any_task, env % num_tasks, env // num_tasks, 0) for env in range(num_envs)]
+    parts = _deal(specs, num_workers)
+    assert sorted(spec.env for part in parts for spec in part) == list(range(num_envs))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    if num_tasks == num_workers:
+        assert all(len({spec.task_index for spec in part}) > 1 for part in parts if len(part) > 1)
