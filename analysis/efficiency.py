@@ -1,0 +1,165 @@
+"""How many environment steps a score costs, and how many times fewer one agent needs than another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.scores import AgentScores
+from analysis.stats import (
+    CONFIDENCE,
+    CURVE_RESAMPLES,
+    Array,
+    Band,
+    allows_interval,
+    generator,
+    iqm,
+    percentile_interval,
+    resample,
+)
+
+LEVELS = (0.25, 0.5, 0.75, 0.9)
+"""Normalised scores for which the steps are reported."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The IQM over runs and tasks as a function of environment steps.
+
+    ``steps`` and ``estimate`` ``[P]``; ``samples`` ``[B, P]`` are the same curve for bootstrap resamples of the runs,
+    or None where one run per task allows no interval.
+    """
+
+    agent: str
+    steps: Array
+    estimate: Array
+    samples: Array | None
+
+    @property
+    def band(self) -> Band:
+        if self.samples is None:
+            return Band(self.estimate)
+        return Band(self.estimate, *percentile_interval(self.samples))
+
+
+@dataclass(frozen=True)
+class StepsToScore:
+    """Environment steps until the curve first reaches ``target``; inf where it is not reached by ``last_step``.
+
+    ``low`` and ``high`` are None where one run per task allows no interval.
+    """
+
+    agent: str
+    target: float
+    steps: float
+    low: float | None
+    high: float | None
+    last_step: float
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """``agent`` reaches the final score of ``reference`` with ``ratio`` times fewer environment steps.
+
+    ``target`` is that score. The reference is counted up to where its own curve first reaches it, not to its last
+    step, so that a plateau wins nothing. Where ``agent`` never gets there, ``ratio`` is 0 and all that is known is
+    that it lies below ``below``; likewise for ``low`` and ``high``, which are None where there is no interval.
+    """
+
+    agent: str
+    reference: str
+    target: float
+    ratio: float
+    low: float | None
+    high: float | None
+    below: float
+
+
+def curve(scores: AgentScores, *, whole_runs: bool = False) -> Curve:
+    """The aggregate learning curve of one agent, and its bootstrap resamples."""
+    estimate = _along([iqm(scores.curves[..., point]) for point in range(len(scores.steps))])
+    samples = None
+    if estimate.size and allows_interval(scores.final):
+        # One point at a time bounds the memory; the generator, made anew, draws the same runs for each.
+        samples = _along([_resampled(scores, point, whole_runs) for point in range(len(scores.steps))])
+    return Curve(scores.agent, scores.steps, estimate, samples)
+
+
+def _resampled(scores: AgentScores, point: int, whole_runs: bool) -> Array:
+    rng = generator("curve", scores.agent)
+    return iqm(resample(scores.curves[..., point], rng, CURVE_RESAMPLES, whole_runs=whole_runs))
+
+
+def _along(points: list[Array]) -> Array:
+    return np.stack(points, axis=-1) if points else np.empty(0)
+
+
+def first_step(steps: Array, curves: Array, target: Array | float) -> Array:
+    """First environment step at which curves ``[..., P]``, linear between points, reach ``target``; inf if never."""
+    target = np.asarray(target, dtype=np.float64)[..., None]
+    reached = curves >= target
+    index = reached.argmax(axis=-1)
+    before = np.maximum(index - 1, 0)
+
+    def pick(position: NDArray[np.int64]) -> Array:
+        return np.take_along_axis(curves, position[..., None], axis=-1)[..., 0]
+
+    low, high = pick(before), pick(index)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(index > 0, (target[..., 0] - low) / (high - low), 0.0)
+    crossing = steps[before] + part * (steps[index] - steps[before])
+    return np.where(reached.any(axis=-1), crossing, np.inf)
+
+
+def steps_to_score(of: Curve, target: float) -> StepsToScore:
+    """Environment steps until ``of`` reaches the normalised score ``target``."""
+    low = high = None
+    if of.samples is not None:
+        low, high = _interval(first_step(of.steps, of.samples, target))
+    steps = float(first_step(of.steps, of.estimate, target))
+    return StepsToScore(of.agent, target, steps, low, high, float(of.steps[-1]))
+
+
+def speedup(agent: Curve, reference: Curve) -> Speedup | None:
+    """How many times fewer steps ``agent`` needs for the final score of ``reference``; None if that did not learn."""
+    target = float(reference.estimate[-1])
+    if not _learned(reference) or agent.steps[-1] <= 0:
+        return None
+    own = first_step(reference.steps, reference.estimate, target)
+    ratio = float(_ratio(own, first_step(agent.steps, agent.estimate, target)))
+    low = high = None
+    if agent.samples is not None and reference.samples is not None:
+        targets = reference.samples[:, -1]
+        needed = first_step(agent.steps, agent.samples, targets)
+        low, high = _interval(_ratio(first_step(reference.steps, reference.samples, targets), needed))
+    return Speedup(agent.agent, reference.agent, target, ratio, low, high, below=float(own / agent.steps[-1]))
+
+
+def _learned(of: Curve) -> bool:
+    """Whether the end of the curve lies above its beginning, by more than chance where there is an interval."""
+    gain = of.estimate[-1] - of.estimate[0]
+    if of.samples is not None:
+        gain = min(gain, _interval(of.samples[:, -1] - of.samples[:, 0])[0])
+    return bool(gain > 0)
+
+
+def _ratio(reference: Array, agent: Array) -> Array:
+    """Steps of the reference per step of the agent: 0 where the agent never got there, 1 where both start there."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(reference == agent, 1.0, reference / agent)
+
+
+def _interval(samples: Array) -> tuple[float, float]:
+    """95 % percentile interval made of samples only: interpolating towards an infinite one would mean nothing."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(samples, [tail, 100 - tail], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def speedups(curves: Mapping[str, Curve]) -> list[Speedup]:
+    """Every ordered pair of agents for which the question makes sense."""
+    found = [speedup(curves[a], curves[b]) for a in curves for b in curves if a != b]
+    return [item for item in found if item is not None]

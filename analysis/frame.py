@@ -1,0 +1,268 @@
+"""From result files to one tidy table, with everything that is missing or cannot be trusted named."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.study import ExpectedCell, Record, ResultsError, Study, read_study, task_of
+
+__all__ = ["COLUMNS", "Cell", "Results", "ResultsError", "load"]
+
+COLUMNS = (
+    "cell",
+    "agent",
+    "seed",
+    "task",
+    "env_step",
+    "episodes",
+    "score",
+    "return",
+    "success_any",
+    "success_last",
+    "length",
+    "seconds",
+)
+"""Columns of :attr:`Results.evaluations`."""
+
+LEFT_OUT = frozenset({"failed", "corrupt", "incompatible"})
+"""States whose rows enter no number: the run counts as missing."""
+
+_NUMBERS = ("score", "return", "length", "seconds")
+_OPTIONAL = ("success_any", "success_last")
+_KEYS = ("task", "env_step", "episode", *_NUMBERS, *_OPTIONAL)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An expected training run and what was found of it."""
+
+    id: str
+    agent: str
+    seed: int
+    tasks: tuple[str, ...]
+    state: str
+    """pending, running, done, failed, diverged, preempted as its status says; or ``corrupt`` (a file cannot be read),
+    or ``incompatible`` (measured under another suite version or protocol)."""
+    reason: str = ""
+    env_step: int = 0
+    """Environment steps taken so far, as the status says."""
+    config: str = ""
+    """The resolved agent configuration as canonical JSON."""
+    config_hash: str = ""
+    commit: str = ""
+    """Commit of the code that made the cell, ``with changes`` when the tree was dirty."""
+    machine: str = ""
+    """Processor, cores and device it was trained on."""
+    budget: int | None = None
+    episodes: int | None = None
+    """Episodes per task and evaluation this cell was made for."""
+    peak_memory_mb: float | None = None
+    incomplete: int = 0
+    """(task, env_step) evaluations left out because episodes are missing."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether its rows may enter a number."""
+        return self.state not in LEFT_OUT
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study and all that was measured of it.
+
+    ``evaluations`` has the columns :data:`COLUMNS`: one row per cell, task and env_step, the mean over that
+    evaluation's episodes (so that memory does not grow with them). It holds only cells that count.
+    """
+
+    path: Path
+    study: Study
+    cells: tuple[Cell, ...]
+    evaluations: pd.DataFrame
+    superseded: tuple[str, ...] = field(default=())
+    """Ids of cells in the folder that the suite no longer asks for."""
+
+
+class _DistrustError(Exception):
+    """Why a cell cannot enter the numbers: ``state`` and a reason."""
+
+    def __init__(self, state: str, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
+
+
+def load(results: Path) -> Results:
+    """Read the folder of one study.
+
+    A cell whose files are damaged is marked ``corrupt`` with the path and the reason; the others load. Raises
+    :class:`ResultsError` where the folder or its ``study.json`` cannot be used.
+    """
+    results = Path(results)
+    study = read_study(results)
+    cells: list[Cell] = []
+    frames: list[pd.DataFrame] = []
+    for expected in study.cells:
+        cell, frame = _load_cell(results, expected, study)
+        cells.append(cell)
+        if not frame.empty:
+            frames.append(frame)
+    evaluations = pd.concat(frames, ignore_index=True) if frames else _empty()
+    return Results(results, study, tuple(cells), evaluations, _superseded(results, study))
+
+
+def _empty() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(COLUMNS))
+
+
+def _superseded(results: Path, study: Study) -> tuple[str, ...]:
+    current = {cell.id for cell in study.cells}
+    found = (child.name for child in results.iterdir() if (child / "cell.json").is_file())
+    return tuple(sorted(set(found) - current))
+
+
+def _load_cell(results: Path, expected: ExpectedCell, study: Study) -> tuple[Cell, pd.DataFrame]:
+    folder = results / expected.id
+    cell = Cell(expected.id, expected.agent, expected.seed, expected.tasks, state="pending", reason="not started")
+    if not (folder / "cell.json").is_file():
+        return cell, _empty()
+    try:
+        cell = _described(cell, folder, study)
+        if not cell.counts:
+            return cell, _empty()
+        frame = _evaluations(cell, folder / "evaluations.jsonl", study)
+    except (_DistrustError, ResultsError) as error:
+        state = error.state if isinstance(error, _DistrustError) else "corrupt"
+        # Paths are told from the study's folder, so that a report does not depend on where that lies.
+        return replace(cell, state=state, reason=str(error).replace(f"{results}{os.sep}", "")), _empty()
+    whole = frame["episodes"] >= (cell.episodes or 1)
+    return replace(cell, incomplete=int((~whole).sum())), frame[whole]
+
+
+def _described(cell: Cell, folder: Path, study: Study) -> Cell:
+    """The cell with what its ``cell.json`` and ``status.json`` say."""
+    record = Record.read(folder / "cell.json")
+    if (record.text("id"), record.text("agent"), record.integer("seed")) != (cell.id, cell.agent, cell.seed):
+        raise ResultsError(f"{record.path}: describes another cell than its folder; restore the file")
+    _check_measure(record, cell, study)
+    provenance = record.record("provenance").content if "provenance" in record.content else {}
+    cell = replace(
+        cell,
+        reason="",
+        config=json.dumps(record.record("config").content, sort_keys=True),
+        config_hash=record.text("config_hash"),
+        commit=str(provenance.get("commit") or "")[:12] + (" with changes" if provenance.get("dirty") else ""),
+        machine=", ".join(_machine(provenance)),
+        budget=record.record("budget").integer("env_steps"),
+        episodes=record.record("evaluation").integer("episodes"),
+    )
+    if not (folder / "status.json").is_file():
+        return cell
+    status = Record.read(folder / "status.json")
+    memory = status.content.get("peak_memory_mb")
+    return replace(
+        cell,
+        state=status.text("state"),
+        reason=str(status.content.get("message") or ""),
+        env_step=status.integer("env_step"),
+        peak_memory_mb=float(memory) if isinstance(memory, int | float) else None,
+    )
+
+
+def _machine(provenance: Mapping[str, Any]) -> Iterator[str]:
+    if provenance.get("cpu"):
+        yield str(provenance["cpu"])
+    if provenance.get("cores"):
+        yield f"{provenance['cores']} cores"
+    if provenance.get("device"):
+        yield f"trained on {provenance['device']}"
+
+
+def _check_measure(record: Record, cell: Cell, study: Study) -> None:
+    """A cell measured otherwise than the study says may not share a figure with the rest."""
+    version = record.integer("suite_version")
+    if version != study.version:
+        raise _DistrustError(
+            "incompatible", f"made by version {version} of the suite, the study is version {study.version}"
+        )
+    for task in map(task_of, record.records("tasks")):
+        if task.name in cell.tasks and task.protocol != study.task(task.name).protocol:
+            raise _DistrustError(
+                "incompatible", f"task {task.name} was measured under another protocol than the study's"
+            )
+
+
+def _evaluations(cell: Cell, path: Path, study: Study) -> pd.DataFrame:
+    """Mean over the episodes of each evaluation of one cell, with the columns :data:`COLUMNS`."""
+    if not path.is_file():
+        return _empty()
+    rows = pd.DataFrame(_rows(cell, path, study), columns=list(_KEYS))
+    if rows.empty:
+        return _empty()
+    for name in (*_NUMBERS, *_OPTIONAL):
+        rows[name] = _numbers(rows, name, path)
+    grouped = rows.groupby(["task", "env_step"], sort=True)
+    if bool(rows.duplicated(["task", "env_step", "episode"]).any()):
+        raise ResultsError(f"{path}: an episode stands in it twice; remove the cell's folder and run again")
+    frame = grouped[[*_NUMBERS, *_OPTIONAL]].mean()
+    frame["episodes"] = grouped.size()
+    frame["seconds"] = grouped["seconds"].max()
+    frame = frame.reset_index().assign(cell=cell.id, agent=cell.agent, seed=cell.seed)
+    return frame[list(COLUMNS)]
+
+
+def _numbers(rows: pd.DataFrame, name: str, path: Path) -> Any:
+    try:
+        values = rows[name].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise ResultsError(f"{path}: a value of {name!r} is not a number") from None
+    if name in _NUMBERS and not np.isfinite(values).all():
+        line = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
+        raise ResultsError(f"{path}: {name!r} in line {line} is not a finite number")
+    return values
+
+
+def _rows(cell: Cell, path: Path, study: Study) -> Iterator[tuple[Any, ...]]:
+    """The rows of ``evaluations.jsonl``, one per episode; a torn last line (no newline) is dropped."""
+    protocols = {name: study.task(name).protocol.name for name in cell.tasks}
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield _row(line, cell, protocols)
+                except _DistrustError as error:
+                    raise _DistrustError(error.state, f"{path}: line {number} {error}") from None
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _row(line: bytes, cell: Cell, protocols: dict[str, str]) -> tuple[Any, ...]:
+    try:
+        row = json.loads(line)
+        values = tuple(row[key] for key in _KEYS)
+        owner = (row["agent"], row["seed"], row["config_hash"])
+        protocol = row["protocol"]
+    except KeyError as error:
+        raise _DistrustError("corrupt", f"lacks the field {error}") from None
+    except (ValueError, TypeError, RecursionError):
+        raise _DistrustError("corrupt", "is not a JSON object") from None
+    if owner != (cell.agent, cell.seed, cell.config_hash):
+        raise _DistrustError("corrupt", "belongs to another agent, seed or configuration than its cell")
+    task, env_step, episode = values[:3]
+    if not isinstance(task, str) or task not in protocols:
+        raise _DistrustError("corrupt", f"names the task {task!r}, which is not the cell's")
+    if type(env_step) is not int or type(episode) is not int or env_step < 0:
+        raise _DistrustError("corrupt", "has an 'env_step' or 'episode' that is not a whole number")
+    if protocol != protocols[task]:
+        raise _DistrustError(
+            "incompatible", f"was measured under protocol {protocol!r}, the study's is {protocols[task]!r}"
+        )
+    return values

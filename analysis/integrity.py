@@ -1,0 +1,164 @@
+"""What is missing, uneven or mixed in a study, as plain sentences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from analysis.frame import Cell, Results
+from analysis.scores import AgentScores
+
+SHOWN = 5
+"""Names listed in one sentence before "and n more"."""
+
+
+def missing(results: Results, scores: Mapping[str, AgentScores]) -> list[tuple[Cell, str]]:
+    """Every expected cell that enters no final score on some task, and why."""
+    found = []
+    for cell in results.cells:
+        absent = [task for task in cell.tasks if not _scored(scores.get(cell.agent), cell.seed, task)]
+        if absent:
+            found.append((cell, _why(cell, absent)))
+    return found
+
+
+def _scored(scores: AgentScores | None, seed: int, task: str) -> bool:
+    if scores is None:
+        return False
+    return bool(np.isfinite(scores.final[scores.seeds.index(seed), scores.tasks.index(task)]))
+
+
+def _why(cell: Cell, absent: list[str]) -> str:
+    if not cell.counts or (cell.state == "pending" and cell.env_step == 0):
+        return cell.reason or cell.state
+    why = f"{cell.state} at {cell.env_step:,} environment steps, before the step that is scored"
+    return why if len(absent) == len(cell.tasks) else f"{why}, on {_listed(absent)}"
+
+
+def notes(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
+    """Short sentences for the reader of a report; empty when the study is complete and even."""
+    found = [*_cells(results), *_agents(results, scores), *_mixtures(results)]
+    if results.superseded:
+        count = len(results.superseded)
+        found.append(f"{_count(count, 'cell')} no longer in the suite left out: {_listed(results.superseded)}.")
+    return found
+
+
+def _cells(results: Results) -> list[str]:
+    by_state: dict[str, list[Cell]] = defaultdict(list)
+    for cell in results.cells:
+        by_state[cell.state].append(cell)
+    found = []
+    for state in sorted(set(by_state) - {"done"}):
+        cells = by_state[state]
+        found.append(
+            f"{_count(len(cells), 'cell')} of {len(results.cells)} {_STATES.get(state, state)}: {_reasons(cells)}."
+        )
+    incomplete = [cell for cell in results.cells if cell.incomplete]
+    if incomplete:
+        found.append(
+            f"{_count(sum(cell.incomplete for cell in incomplete), 'evaluation')} left out because episodes are "
+            f"missing, in {_listed(cell.id for cell in incomplete)}."
+        )
+    return found
+
+
+_STATES = {
+    "pending": "waiting to run",
+    "running": "still running",
+    "preempted": "stopped before the end",
+    "failed": "failed and counted as missing",
+    "diverged": "diverged and counted as 0 from there on",
+    "corrupt": "damaged and counted as missing",
+    "incompatible": "measured differently and left out",
+}
+
+
+def _reasons(cells: list[Cell]) -> str:
+    return _listed(f"{cell.id} ({cell.reason})" if cell.reason else cell.id for cell in cells)
+
+
+def _agents(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
+    found = []
+    without = [agent for agent in results.study.agents if agent not in scores]
+    if without:
+        found.append(f"No evaluations of {_listed(without)}.")
+    for agent, of in scores.items():
+        absent = [task for task, runs in zip(of.tasks, of.runs_per_task, strict=True) if not runs]
+        if absent:
+            found.append(
+                f"{agent} has no run on {_listed(absent)}: its aggregates cover {of.num_tasks} of {len(of.tasks)} "
+                "tasks, and it is left out of curves, profiles and the leading sentence."
+            )
+    single = [agent for agent, of in scores.items() if (of.runs_per_task == 1).any()]
+    if single:
+        found.append(f"No intervals for {_listed(single)}: with a single run of a task there is none.")
+    uneven = {agent: of.runs_per_task for agent, of in scores.items() if np.ptp(of.runs_per_task)}
+    if uneven:
+        parts = _listed(f"{agent} {runs.min()} to {runs.max()}" for agent, runs in uneven.items())
+        found.append(f"Tasks differ in their number of runs: {parts}.")
+    return found + _uneven_steps(results, scores)
+
+
+def _uneven_steps(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
+    found = []
+    by_step: dict[int, list[str]] = defaultdict(list)
+    for agent, of in scores.items():
+        by_step[of.env_step].append(agent)
+    if len(by_step) > 1:
+        parts = [f"{_listed(agents)} at {step:,}" for step, agents in sorted(by_step.items())]
+        found.append(f"Agents are scored at different environment steps: {'; '.join(parts)}.")
+    last = results.evaluations.groupby(["agent", "task", "cell"])["env_step"].max()
+    done = {cell.id for cell in results.cells if cell.state == "done"}
+    last = last[last.index.get_level_values("cell").isin(done)]
+    spread = last.groupby(["agent", "task"]).agg(["min", "max"])
+    uneven = sorted({str(index[0]) for index in spread.index[spread["min"] != spread["max"]]})
+    return found + [
+        f"Finished runs of {agent} end at different steps; the least of them is scored." for agent in uneven
+    ]
+
+
+def _mixtures(results: Results) -> list[str]:
+    """Differences between cells that should have been made alike."""
+    started = [cell for cell in results.cells if cell.config_hash]
+    found = []
+    configs: dict[str, set[str]] = defaultdict(set)
+    hashes: dict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
+    for cell in started:
+        configs[cell.agent].add(cell.config)
+        hashes[cell.agent, cell.tasks].add(cell.config_hash)
+    mixed = {agent for agent, of in configs.items() if len(of) > 1} | {
+        key[0] for key, of in hashes.items() if len(of) > 1
+    }
+    found += [f"Cells of {agent} were made with different configurations." for agent in sorted(mixed)]
+    commits = sorted({cell.commit for cell in started if cell.commit})
+    if len(commits) > 1:
+        found.append(f"The cells were made by {len(commits)} versions of the code: {_listed(commits)}.")
+    budgets = sorted({cell.budget for cell in started if cell.budget is not None} - {results.study.env_steps})
+    if budgets:
+        shown = _listed(f"{budget:,}" for budget in budgets)
+        found.append(
+            f"Some cells were made for another budget ({shown}) than the study's {results.study.env_steps:,} steps."
+        )
+    episodes = sorted({cell.episodes for cell in started if cell.episodes is not None} - {results.study.episodes})
+    if episodes:
+        found.append(
+            f"Some cells were evaluated with {_listed(map(str, episodes))} episodes, the study asks for "
+            f"{results.study.episodes}."
+        )
+    names = [protocol.name for protocol in results.study.protocols]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        found.append(f"Tasks of the study use protocol {name} with different settings; see the table of protocols.")
+    return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = len(names) - SHOWN
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:SHOWN])} and {more} more"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

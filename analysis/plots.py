@@ -1,0 +1,254 @@
+"""Figures of a summary, as PDF, SVG and PNG with the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from analysis import style
+from analysis.stats import Band
+from analysis.summary import Summary, TaskCurve
+
+METRIC_TITLES = {
+    "iqm": "IQM",
+    "median": "Median",
+    "mean": "Mean",
+    "optimality_gap": "Optimality gap\n(lower is better)",
+}
+SCORE_UNITS = {
+    "return": "Episode return",
+    "success_any": "Success rate (at any step)",
+    "success_last": "Success rate (at the last step)",
+}
+BARS = "Bars: 95 % bootstrap intervals over runs."
+BANDS = "(bands: 95 % bootstrap intervals over runs)"
+PANEL_POINTS = 60
+"""Points of a curve in a small panel; more would only blur."""
+
+
+def render(summary: Summary) -> dict[str, bytes]:
+    """Every figure that the results allow, as ``{"aggregates.pdf": bytes, …}``."""
+    files: dict[str, bytes] = {}
+    with matplotlib.rc_context(style.RC):
+        for name, draw in FIGURES.items():
+            figure = draw(summary)
+            if figure is not None:
+                files.update(_saved(figure, name))
+    return files
+
+
+def _saved(figure: Figure, name: str) -> dict[str, bytes]:
+    metadata: dict[str, dict[str, str | None]] = {
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+        "svg": {"Date": None, "Creator": None},
+        "png": {"Software": None},
+    }
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not once for each kind
+    files = {}
+    for kind, about in metadata.items():
+        buffer = io.BytesIO()
+        # Without a salt, the ids inside an SVG are random.
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            figure.savefig(buffer, format=kind, dpi=150, metadata=about, facecolor="white" if kind == "png" else "none")
+        files[f"{name}.{kind}"] = buffer.getvalue()
+    return files
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def aggregates(summary: Summary) -> Figure | None:
+    """Four metrics side by side, one row per agent, with intervals."""
+    agents = summary.agents[::-1]
+    if not agents:
+        return None
+    figure = _figure(style.WIDTH, 1.15 + 0.28 * len(agents))
+    panels = figure.subplots(1, len(METRIC_TITLES), sharey=True)
+    paint, rows = style.colours(summary.results.study.agents), range(len(agents))
+    for axes, (metric, title) in zip(panels, METRIC_TITLES.items(), strict=True):
+        for row, agent in zip(rows, agents, strict=True):
+            value = summary.aggregates[agent][metric]
+            if value.low is not None and value.high is not None:
+                axes.barh(
+                    row,
+                    value.high - value.low,
+                    left=value.low,
+                    height=0.55,
+                    color=paint[agent],
+                    alpha=0.35,
+                    linewidth=0,
+                )
+            axes.vlines(value.estimate, row - 0.275, row + 0.275, color=paint[agent], linewidth=2.2)
+        axes.set_title(title)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.margins(x=0.08)
+        axes.use_sticky_edges = False
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    panels[0].set_yticks(list(rows), [_with_runs(summary, agent) for agent in agents])
+    figure.supxlabel(f"Normalised score. {BARS}", fontsize=8.5)
+    return figure
+
+
+def profiles(summary: Summary) -> Figure | None:
+    """Fraction of runs above each score."""
+    if not summary.profiles:
+        return None
+    figure = _figure(0.72 * style.WIDTH, 2.9)
+    axes = figure.subplots()
+    for agent, band in summary.profiles.items():
+        _draw_band(axes, summary, agent, summary.thresholds, band)
+    axes.set(xlabel=f"Normalised score τ {BANDS}", ylabel="Fraction of runs with score > τ", ylim=(-0.02, 1.02))
+    axes.set_xlim(summary.thresholds[0], summary.thresholds[-1])
+    _legend(figure, summary, summary.profiles)
+    return figure
+
+
+def probability_of_improvement(summary: Summary) -> Figure | None:
+    """How often a run of the row's agent beats one of the column's."""
+    agents = summary.agents
+    if not summary.improvements:
+        return None
+    values = np.full((len(agents), len(agents)), np.nan)
+    labels = np.full(values.shape, "", dtype=object)
+    for item in summary.improvements:
+        place = agents.index(item.x), agents.index(item.y)
+        values[place] = item.value.estimate
+        interval = "no interval" if item.value.low is None else f"[{item.value.low:.2f}, {item.value.high:.2f}]"
+        labels[place] = f"{item.value.estimate:.2f}\n{interval}"
+    figure = _figure(1.7 + 1.05 * len(agents), 1.1 + 0.52 * len(agents))
+    axes = figure.subplots()
+    sns.heatmap(
+        values, vmin=0, vmax=1, cmap=sns.color_palette("PuOr_r", as_cmap=True), annot=labels, fmt="", ax=axes,
+        cbar_kws={"label": "P(X > Y)"}, annot_kws={"fontsize": 7.5}, linewidths=1.5, linecolor="none",
+        xticklabels=list(agents), yticklabels=list(agents),
+    )  # fmt: skip
+    axes.set(xlabel="Y", ylabel="X", title="Probability that a run of X beats a run of Y")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def sample_efficiency(summary: Summary) -> Figure | None:
+    """IQM over runs and tasks against environment steps."""
+    if not summary.curves:
+        return None
+    figure = _figure(0.72 * style.WIDTH, 2.9)
+    axes = figure.subplots()
+    for agent, of in summary.curves.items():
+        _draw_band(axes, summary, agent, of.steps, of.band, marked=True)
+    axes.set(xlabel=f"Environment steps {BANDS}", ylabel="IQM of normalised score")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    _legend(figure, summary, summary.curves)
+    return figure
+
+
+def task_curves(summary: Summary) -> Figure | None:
+    """Mean score over runs against environment steps, one panel per task."""
+    by_task: dict[str, list[TaskCurve]] = {}
+    for item in summary.task_curves:
+        by_task.setdefault(item.task.name, []).append(item)
+    if not by_task:
+        return None
+    small = len(by_task) > 12
+    columns = min(len(by_task), 5 if small else 3)
+    rows = math.ceil(len(by_task) / columns)
+    width = style.WIDTH if columns > 1 else 0.72 * style.WIDTH
+    figure = _figure(width, 0.8 + (1.3 if small else 1.75) * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    units = {items[0].task.protocol.score for items in by_task.values()}
+    for axes, items in zip(panels, by_task.values(), strict=False):
+        _task_panel(axes, summary, items, small=small)
+        if len(units) > 1:
+            axes.set_ylabel(items[0].task.protocol.score.replace("_", " "), fontsize=7)
+    for axes in panels[len(by_task) :]:
+        axes.set_visible(False)
+    if len(units) == 1:
+        figure.supylabel(SCORE_UNITS.get(next(iter(units)), "Score"), fontsize=8.5)
+    figure.supxlabel(f"Environment steps {BANDS}", fontsize=8.5)
+    _legend(figure, summary, summary.agents)
+    return figure
+
+
+def _task_panel(axes: Axes, summary: Summary, items: list[TaskCurve], *, small: bool) -> None:
+    task = items[0].task
+    for item in items:
+        shown = np.unique(np.linspace(0, len(item.steps) - 1, PANEL_POINTS).round().astype(int))
+        _draw_band(axes, summary, item.agent, item.steps[shown], _at(item.band, shown), width=0.9 if small else 1.5)
+    axes.set_title(task.name, fontsize=6.5 if small else 8)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.tick_params(labelsize=6.5 if small else 7)
+    if task.protocol.score != "return":
+        axes.set(ylim=(-0.04, 1.04), yticks=(0, 0.5, 1))
+
+
+def _at(band: Band, points: np.ndarray) -> Band:
+    if band.low is None or band.high is None:
+        return Band(band.estimate[points])
+    return Band(band.estimate[points], band.low[points], band.high[points])
+
+
+FIGURES: dict[str, Callable[[Summary], Figure | None]] = {
+    "aggregates": aggregates,
+    "profiles": profiles,
+    "probability_of_improvement": probability_of_improvement,
+    "sample_efficiency": sample_efficiency,
+    "task_curves": task_curves,
+}
+
+
+def agent_class(summary: Summary, agent: str) -> str:
+    """The name that marks an agent's lines inside an SVG, so that a page can hide them."""
+    return f"agent-{summary.results.study.agents.index(agent)}"
+
+
+def _draw_band(
+    axes: Axes, summary: Summary, agent: str, x: np.ndarray, band: Band, *, marked: bool = False, width: float = 1.6
+) -> None:
+    paint = style.colours(summary.results.study.agents)[agent]
+    gid = agent_class(summary, agent)
+    if band.low is not None and band.high is not None:
+        axes.fill_between(x, band.low, band.high, color=paint, alpha=0.18, linewidth=0, gid=gid)
+    marker = style.markers(summary.results.study.agents)[agent] if marked or len(x) == 1 else None
+    axes.plot(
+        x,
+        band.estimate,
+        color=paint,
+        marker=marker,
+        markevery=max(1, len(x) // 8),
+        markersize=4,
+        linewidth=width,
+        gid=gid,
+    )
+
+
+def _legend(figure: Figure, summary: Summary, agents: Iterable[str]) -> None:
+    """One legend above the axes, where it covers no data."""
+    paint, marker = style.colours(summary.results.study.agents), style.markers(summary.results.study.agents)
+    handles = [
+        Line2D([], [], color=paint[a], marker=marker[a], markersize=4, label=_with_runs(summary, a)) for a in agents
+    ]
+    widest = 0.55 + 0.065 * max(len(str(handle.get_label())) for handle in handles)  # inches, at 8 points
+    lines = math.ceil(len(handles) / max(1, int(figure.get_figwidth() / widest)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / lines), fontsize=8)
+
+
+def _with_runs(summary: Summary, agent: str) -> str:
+    runs = summary.scores[agent].runs_per_task
+    runs = runs[runs > 0]
+    return f"{agent} (n = {runs.min()})" if runs.min() == runs.max() else f"{agent} (n = {runs.min()}–{runs.max()})"

@@ -1,0 +1,237 @@
+"""Write the report of a study: report.html, report.md, report.json, figures and tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from analysis import integrity, markup, plots, stats, svg, tables
+from analysis.frame import ResultsError, load
+from analysis.headline import headline
+from analysis.markup import Table
+from analysis.style import colours
+from analysis.summary import Summary, summarise
+
+FIGURES = {
+    "aggregates": "Aggregate scores over all runs and tasks.",
+    "profiles": "Performance profiles: fraction of runs that score above each value, averaged over tasks.",
+    "probability_of_improvement": "Probability that a run of one agent beats a run of another on the same task.",
+    "sample_efficiency": "Sample efficiency: IQM over runs and tasks against environment steps.",
+    "task_curves": "Mean score over runs against environment steps, task by task.",
+}
+
+SECTIONS = (
+    ("Aggregate scores", "aggregates", ("aggregates",)),
+    ("Performance profiles", "profiles", ()),
+    ("Probability of improvement", "probability_of_improvement", ("probability_of_improvement",)),
+    ("Sample efficiency", "sample_efficiency", ("efficiency", "steps_to_score")),
+    ("Task by task", "task_curves", ("per_task",)),
+    ("Compute", "", ("compute",)),
+)
+"""Title, figure and tables of each part of the page."""
+
+
+def write(results: Path, out: Path | None = None, *, env_step: int | None = None) -> Path:
+    """Write the report of the study in ``results`` into ``out`` (default: ``results/report``).
+
+    Agents are scored at ``env_step``, by default at their final evaluation. The same results give the same bytes.
+    Returns the path of ``report.html``. Raises :class:`ResultsError` for results that cannot be read, and where the
+    report cannot be written.
+    """
+    results = Path(results)
+    out = results / "report" if out is None else Path(out)
+    files = render(summarise(load(results), env_step))
+    try:
+        _write(out, files)
+    except OSError as error:
+        raise ResultsError(
+            f"{error.filename or out}: the report cannot be written ({error.strerror}); "
+            "free some space or choose another folder, then run the command again"
+        ) from None
+    return out / "report.html"
+
+
+def _write(out: Path, files: Mapping[str, bytes]) -> None:
+    """Each file replaces the old one as a whole; files of an earlier report that no longer apply are removed."""
+    for folder in ("figures", "tables"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        for old in sorted((out / folder).iterdir()):
+            if old.stem in {*FIGURES, *tables.NAMES} and f"{folder}/{old.name}" not in files:
+                old.unlink()
+    for name, content in files.items():
+        temporary = out / f"{name}.tmp"
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, out / name)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def render(summary: Summary) -> dict[str, bytes]:
+    """Every file of the report by its path inside the report's folder; the page comes last."""
+    drawn = plots.render(summary)
+    made = tables.tables(summary)
+    files = {f"figures/{name}": content for name, content in sorted(drawn.items())}
+    for name, table in sorted(made.items()):
+        files[f"tables/{name}.csv"] = table.csv().encode()
+        files[f"tables/{name}.tex"] = table.latex().encode()
+    files["report.json"] = (
+        json.dumps(document(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    ).encode()
+    figures = {name: svg.inline(drawn[f"{name}.svg"].decode(), name) for name in FIGURES if f"{name}.svg" in drawn}
+    context = _context(summary, made, figures)
+    files["report.md"] = _template("report.md.j2").render(context).encode()
+    files["report.html"] = _template("report.html.j2").render(context).encode()
+    return files
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"),
+        autoescape=jinja2.select_autoescape(("html.j2",)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["markdown"] = markup.escape_markdown
+    return environment.get_template(name)
+
+
+def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, str]) -> dict[str, Any]:
+    study = summary.results.study
+    paint = colours(study.agents)
+    return {
+        "study": study,
+        "headline": headline(summary),
+        "notes": summary.notes,
+        "missing": document_missing(summary),
+        "measured": _measured(summary),
+        "method": _method(summary),
+        "protocols": tables.protocols(summary),
+        "cells": tables.cells(summary),
+        "tables": made,
+        "figures": {name: Markup(content) for name, content in figures.items()},  # our own drawing, text escaped in it
+        "captions": FIGURES,
+        "sections": SECTIONS,
+        "agents": [(plots.agent_class(summary, agent), agent, paint[agent]) for agent in summary.agents],
+    }
+
+
+def _measured(summary: Summary) -> list[tuple[str, str]]:
+    study = summary.results.study
+    seeds = ", ".join(map(str, study.seeds))
+    done = sum(cell.state == "done" for cell in summary.results.cells)
+    mode = "one agent for all tasks" if study.mode == "joint" else "one agent per task"
+    return [
+        ("Suite", f"{study.suite}, version {study.version}"),
+        ("Tasks", f"{len(study.tasks)}, {mode}"),
+        ("Protocols", ", ".join(dict.fromkeys(protocol.name for protocol in study.protocols))),
+        ("Seeds", f"{len(study.seeds)} ({seeds})"),
+        ("Training", f"{study.env_steps:,} environment steps per cell"),
+        ("Evaluation", f"{study.episodes} episodes per task, apart from training"),
+        ("Scored", _scored(summary)),
+        *_origins(summary),
+        ("Cells", f"{len(summary.results.cells)}, {done} of them done"),
+    ]
+
+
+def _origins(summary: Summary) -> list[tuple[str, str]]:
+    """Code and machines, as far as the cells say."""
+    counted = [cell for cell in summary.results.cells if cell.counts]
+    code = sorted({cell.commit for cell in counted if cell.commit})
+    machines = sorted({cell.machine for cell in counted if cell.machine})
+    named = (("Code", "commit " + ", ".join(code) if code else ""), ("Machine", "; ".join(machines)))
+    return [(name, value) for name, value in named if value]
+
+
+def _scored(summary: Summary) -> str:
+    steps = {agent: f"{of.env_step:,}" for agent, of in summary.scores.items()}
+    if not steps:
+        return "nothing yet"
+    if len(set(steps.values())) == 1:
+        return f"at {next(iter(steps.values()))} environment steps"
+    return "at different environment steps: " + ", ".join(f"{agent} at {step}" for agent, step in steps.items())
+
+
+def _method(summary: Summary) -> list[str]:
+    drawing = (
+        "whole runs are drawn with replacement, because the tasks of a joint run share one agent"
+        if summary.results.study.mode == "joint"
+        else "runs are drawn with replacement, separately for each task (stratified)"
+    )
+    return [
+        "Scores are normalised as (score − low) / (high − low) with the bounds of the protocol, fixed by the suite and "
+        "never taken from the results. A run's score is the mean over its evaluation episodes.",
+        f"Intervals are {tables.INTERVAL} percentile bootstrap intervals: {drawing}; {stats.RESAMPLES} resamples, "
+        f"{stats.CURVE_RESAMPLES} for curves and profiles. With few runs such intervals are too narrow: in "
+        "simulation three runs cover the truth 75 to 85 times in 100, ten runs 90 to 93 times.",
+        "The generator of each interval is seeded by the names of the agent and the number, so a report made twice has "
+        "the same bytes, and an agent that joins changes no other's numbers.",
+        "A missing run is left out and never counts as zero. A diverged run counts as 0 from its divergence on. IQM, "
+        "median, mean, optimality gap and probability of improvement are defined as in rliable (Agarwal et al. 2021).",
+    ]
+
+
+def document(summary: Summary) -> dict[str, Any]:
+    """The content of ``report.json``: every number with where it comes from; null where there is none."""
+    study = summary.results.study
+    drawn = "whole runs" if study.mode == "joint" else "runs of each task"
+    made = tables.tables(summary)
+    return {
+        "suite": study.suite,
+        "version": study.version,
+        "mode": study.mode,
+        "protocols": [vars(protocol) for protocol in study.protocols],
+        "headline": headline(summary),
+        "seeds": list(study.seeds),
+        "tasks": list(study.task_names),
+        "evaluation_episodes": study.episodes,
+        "budget_env_steps": study.env_steps,
+        "env_step": {agent: of.env_step for agent, of in summary.scores.items()},
+        "interval": {
+            "confidence": stats.CONFIDENCE,
+            "method": "percentile bootstrap",
+            "drawn": drawn,
+            "resamples": stats.RESAMPLES,
+        },
+        "aggregates": _records(made, "aggregates"),
+        "probability_of_improvement": _records(made, "probability_of_improvement"),
+        "efficiency": _records(made, "efficiency"),
+        "steps_to_score": _records(made, "steps_to_score"),
+        "per_task": _records(made, "per_task"),
+        "compute": _records(made, "compute"),
+        "missing": document_missing(summary),
+        "superseded": list(summary.results.superseded),
+        "notes": summary.notes,
+        "cells": [{"id": c.id, "state": c.state, "env_step": c.env_step} for c in summary.results.cells],
+    }
+
+
+def document_missing(summary: Summary) -> list[dict[str, Any]]:
+    """Expected cells without a final score on some task, and why."""
+    return [
+        {"cell": cell.id, "agent": cell.agent, "seed": cell.seed, "state": cell.state, "reason": reason}
+        for cell, reason in integrity.missing(summary.results, summary.scores)
+    ]
+
+
+def _records(made: Mapping[str, Table], name: str) -> list[dict[str, Any]]:
+    if name not in made:
+        return []
+    rows = made[name].frame.astype(object).to_dict("records")
+    return [{str(key): _plain(value) for key, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value: NumPy numbers become Python's, NaN and infinity become null."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

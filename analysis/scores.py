@@ -1,0 +1,158 @@
+"""Normalised scores as arrays: runs × tasks at the end, runs × tasks × env_steps on the way.
+
+R runs (seeds), K tasks, P points in environment steps. Run r is the seed r: in a joint suite one agent on all tasks,
+in a per-task suite the agents trained with the same seed on each task. NaN marks what is missing; it is never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.frame import Results
+
+MAX_POINTS = 200
+"""Points of a learning curve; more are thinned, the first and the last stay."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AgentScores:
+    """All normalised scores of one agent.
+
+    ``final`` ``[R, K]`` is the score of the last evaluation at or before ``final_steps[task]``; ``curves``
+    ``[R, K, P]`` is linear between evaluations, at the environment steps ``steps`` ``[P]``, for the same runs.
+    A diverged run scores 0 from its divergence on.
+    """
+
+    agent: str
+    seeds: tuple[int, ...]
+    tasks: tuple[str, ...]
+    final: Array
+    final_steps: dict[str, int]
+    """Environment steps at which each task is scored; tasks without any run are absent."""
+    steps: Array
+    curves: Array
+    diverged: int
+    """Diverged (run, task) pairs, which count as 0."""
+
+    @property
+    def runs_per_task(self) -> NDArray[np.int64]:
+        """n of each task, ``[K]``."""
+        return np.asarray(np.isfinite(self.final).sum(axis=0))
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks with at least one run."""
+        return int((self.runs_per_task > 0).sum())
+
+    @property
+    def env_step(self) -> int:
+        """Largest environment step at which a task is scored; 0 when there is nothing."""
+        return max(self.final_steps.values(), default=0)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run on one task: normalised ``scores`` at ``steps``, both ``[E]``; ``diverged_at`` None or env_step."""
+
+    steps: Array
+    scores: Array
+    done: bool
+    diverged_at: int | None
+
+    @property
+    def reach(self) -> float:
+        """Environment steps up to which the score is known: for ever once it diverged."""
+        return np.inf if self.diverged_at is not None else float(self.steps[-1])
+
+    def at(self, points: Array, *, linear: bool) -> Array:
+        """Scores at ``points``: between evaluations on the straight line, or else the last evaluation's."""
+        if not self.steps.size:
+            scores = np.zeros_like(points)
+        elif linear:
+            scores = np.interp(points, self.steps, self.scores)
+        else:
+            scores = self.scores[np.maximum(np.searchsorted(self.steps, points, side="right") - 1, 0)]
+        if self.diverged_at is not None:
+            scores = np.where(points >= self.diverged_at, 0.0, scores)
+        return scores
+
+
+def agent_scores(results: Results, agent: str, env_step: int | None = None) -> AgentScores:
+    """Scores of ``agent`` at ``env_step`` and before.
+
+    By default each task is scored at the largest environment step that every finished run of the agent reached (while
+    no run is finished: that every started run reached). A run that did not get there is missing.
+    """
+    study = results.study
+    runs = _runs(results, agent)
+    final_steps = _final_steps(runs, study.env_steps, env_step)
+    used = {key: run for key, run in runs.items() if run.reach >= final_steps[key[1]]}
+    row = {seed: index for index, seed in enumerate(study.seeds)}
+    column = {task: index for index, task in enumerate(study.task_names)}
+
+    steps = _points(used, final_steps)
+    final = np.full((len(row), len(column)), np.nan)
+    curves = np.full((*final.shape, len(steps)), np.nan)
+    for (seed, task), run in used.items():
+        final[row[seed], column[task]] = run.at(np.array([float(final_steps[task])]), linear=False)[0]
+        curves[row[seed], column[task]] = run.at(steps, linear=True)
+    return AgentScores(
+        agent=agent,
+        seeds=study.seeds,
+        tasks=study.task_names,
+        final=final,
+        final_steps={task: final_steps[task] for _, task in used},
+        steps=steps,
+        curves=curves,
+        diverged=sum(run.diverged_at is not None for run in used.values()),
+    )
+
+
+def _runs(results: Results, agent: str) -> dict[tuple[int, str], _Run]:
+    """Every run with something to say, by (seed, task)."""
+    rows = results.evaluations[results.evaluations["agent"] == agent]
+    by_task = dict(iter(rows.groupby(["cell", "task"])))
+    runs: dict[tuple[int, str], _Run] = {}
+    for cell in results.cells:
+        if cell.agent != agent or not cell.counts:
+            continue
+        diverged_at = cell.env_step if cell.state == "diverged" else None
+        for task in cell.tasks:
+            group = by_task.get((cell.id, task))
+            if group is None and diverged_at is None:
+                continue
+            steps = np.empty(0) if group is None else group["env_step"].to_numpy(dtype=np.float64)
+            scores = np.empty(0) if group is None else group["score"].to_numpy(dtype=np.float64)
+            normalised = results.study.task(task).protocol.normalise(scores)
+            runs[cell.seed, task] = _Run(steps, normalised, cell.state == "done", diverged_at)
+    return runs
+
+
+def _final_steps(runs: dict[tuple[int, str], _Run], budget: int, env_step: int | None) -> dict[str, int]:
+    steps: dict[str, int] = {}
+    for name in {task for _, task in runs}:
+        of_task = [run for (_, task), run in runs.items() if task == name]
+        reached = [run.reach for run in of_task if run.done] or [run.reach for run in of_task]
+        # Where every run diverged nothing bounds the step but the budget.
+        last = min(min(reached), budget) if np.isinf(min(reached)) else min(reached)
+        steps[name] = int(last) if env_step is None else env_step
+    return steps
+
+
+def _points(runs: dict[tuple[int, str], _Run], final_steps: dict[str, int]) -> Array:
+    """The environment steps at which any run was evaluated, where every run is known."""
+    evaluated = [run.steps for run in runs.values() if run.steps.size]
+    if not evaluated:
+        return np.empty(0)
+    first = max(steps[0] for steps in evaluated)
+    last = min(final_steps[task] for _, task in runs)
+    points: Array = np.unique(np.concatenate(evaluated))
+    points = points[(points >= first) & (points <= last)]
+    if len(points) > MAX_POINTS:
+        points = points[np.unique(np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int))]
+    return points

@@ -1,0 +1,190 @@
+"""Aggregate scores and how sure we are of them.
+
+The metrics are rliable's (Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice"). The intervals are
+our own: rliable's draw from NumPy's global generator, so they change from call to call. Here each number has a
+generator made from its own name, so that no other agent, metric or order of computing moves it.
+
+R runs, K tasks, B resamples. Scores are normalised, ``[..., R, K]``, NaN where a run is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2000
+CURVE_RESAMPLES = 500
+"""Resamples of whole learning curves, which cost P times as much."""
+CONFIDENCE = 0.95
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % interval; ``low`` and ``high`` are None where one run per task allows none."""
+
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve ``[P]`` with its pointwise interval, or without."""
+
+    estimate: Array
+    low: Array | None = None
+    high: Array | None = None
+
+
+def task_means(scores: Array) -> Array:
+    """Mean over the runs present, ``[..., K]``; NaN for a task without runs."""
+    return _nanmean(scores, -2)
+
+
+def iqm(scores: Array) -> Array:
+    """Interquartile mean over all runs of all tasks: the mean without the lowest and highest quarter.
+
+    Every run present weighs the same, so a task with fewer runs weighs less.
+    """
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)  # NaN sorts to the end
+    count = np.isfinite(flat).sum(axis=-1, keepdims=True)
+    cut = (0.25 * count).astype(int)
+    position = np.arange(flat.shape[-1])
+    return _nanmean(np.where((position >= cut) & (position < count - cut), flat, np.nan), -1)
+
+
+def median(scores: Array) -> Array:
+    """Median over tasks of the mean over runs."""
+    with _quiet():
+        return np.asarray(np.nanmedian(task_means(scores), axis=-1))
+
+
+def mean(scores: Array) -> Array:
+    """Mean over tasks of the mean over runs."""
+    return _nanmean(task_means(scores), -1)
+
+
+def optimality_gap(scores: Array) -> Array:
+    """1 − the mean of the scores capped at 1: how far from full marks. Lower is better."""
+    return 1.0 - mean(np.minimum(scores, 1.0))
+
+
+METRICS: dict[str, Callable[[Array], Array]] = {
+    "iqm": iqm,
+    "median": median,
+    "mean": mean,
+    "optimality_gap": optimality_gap,
+}
+
+
+def generator(*names: str) -> np.random.Generator:
+    """A generator that depends on the names alone, the same on every machine."""
+    digest = hashlib.sha256("\x1f".join(names).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def allows_interval(scores: Array) -> bool:
+    """Whether every task with runs has at least two: a single run says nothing about the spread."""
+    runs = np.isfinite(scores).sum(axis=0)
+    return bool((runs > 0).any()) and bool((runs[runs > 0] >= 2).all())
+
+
+def resample(scores: Array, rng: np.random.Generator, resamples: int, *, whole_runs: bool = False) -> Array:
+    """Bootstrap resamples ``[B, R, K]`` of scores ``[R, K]``: runs drawn with replacement.
+
+    By default each task draws its own runs (stratified by task, as rliable does). With ``whole_runs`` all tasks of a
+    resample share the draw: in a joint suite the tasks of a run belong to one agent and rise and fall together, and
+    drawing them apart would make the intervals too narrow.
+    """
+    present = np.isfinite(scores)
+    if whole_runs:
+        rows = np.flatnonzero(present.any(axis=1))
+        return np.asarray(scores[rows[rng.integers(len(rows), size=(resamples, len(rows)))]])
+    drawn = np.full((resamples, *scores.shape), np.nan)
+    for task in range(scores.shape[1]):
+        rows = np.flatnonzero(present[:, task])
+        if rows.size:
+            drawn[:, : len(rows), task] = scores[rows[rng.integers(len(rows), size=(resamples, len(rows)))], task]
+    return drawn
+
+
+def percentile_interval(samples: Array) -> tuple[Array, Array]:
+    """The 95 % percentile interval over the first axis."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    with _quiet():
+        low, high = np.nanpercentile(samples, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def aggregate(agent: str, metric: str, scores: Array, *, whole_runs: bool = False) -> Estimate:
+    """One metric of one agent's scores ``[R, K]`` with its interval."""
+    value = float(METRICS[metric](scores))
+    if not allows_interval(scores):
+        return Estimate(value)
+    samples = resample(scores, generator("aggregate", agent, metric), RESAMPLES, whole_runs=whole_runs)
+    low, high = percentile_interval(METRICS[metric](samples))
+    return Estimate(value, float(low), float(high))
+
+
+def improvement(x: Array, y: Array) -> Array:
+    """P(X > Y) + ½ P(X = Y) for two random runs of one task, averaged over the tasks both have: ``[..., R, K]``."""
+    greater = np.sign(x[..., :, None, :] - y[..., None, :, :])  # NaN where either is missing
+    with _quiet():
+        return _nanmean(0.5 + 0.5 * np.nanmean(greater, axis=(-3, -2)), -1)
+
+
+def probability_of_improvement(
+    agents: tuple[str, str], scores: tuple[Array, Array], *, whole_runs: bool = False
+) -> Estimate:
+    """Probability that a run of the first agent beats one of the second, with its interval.
+
+    rliable's definition. The pair and its mirror share their draws, so the two always add up to 1.
+    """
+    common = np.isfinite(scores[0]).any(axis=0) & np.isfinite(scores[1]).any(axis=0)
+    x, y = scores[0][:, common], scores[1][:, common]
+    value = float(improvement(x, y))
+    if not (allows_interval(x) and allows_interval(y)):
+        return Estimate(value)
+    pair = "\x1e".join(sorted(agents))
+    drawn = {
+        agent: resample(of, generator("improvement", pair, agent), RESAMPLES, whole_runs=whole_runs)
+        for agent, of in zip(agents, (x, y), strict=True)
+    }
+    # One task at a time: [B, R, R, K] would not fit.
+    per_task = [improvement(drawn[agents[0]][..., [k]], drawn[agents[1]][..., [k]]) for k in range(x.shape[1])]
+    low, high = percentile_interval(np.mean(per_task, axis=0))
+    return Estimate(value, float(low), float(high))
+
+
+def performance_profile(agent: str, scores: Array, thresholds: Array, *, whole_runs: bool = False) -> Band:
+    """Fraction of runs that score above each threshold, averaged over tasks, ``[len(thresholds)]``."""
+
+    def above(of: Array, threshold: float) -> Array:
+        return mean(np.where(np.isfinite(of), (of > threshold).astype(float), np.nan))
+
+    estimate = np.array([above(scores, threshold) for threshold in thresholds])
+    if not allows_interval(scores):
+        return Band(estimate)
+    samples = resample(scores, generator("profile", agent), CURVE_RESAMPLES, whole_runs=whole_runs)
+    return Band(estimate, *percentile_interval(np.stack([above(samples, t) for t in thresholds], axis=1)))
+
+
+def _nanmean(values: Array, axis: int) -> Array:
+    with _quiet():
+        return np.asarray(np.nanmean(values, axis=axis))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """NumPy warns about all-NaN slices; here they mean 'missing' and stay NaN."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield

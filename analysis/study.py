@@ -1,0 +1,222 @@
+"""What a study meant to measure: the types of ``study.json``, checked while reading."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+"""Newest form of the store's files that this version reads."""
+
+
+class ResultsError(Exception):
+    """Results that cannot be read or a report that cannot be written; the message is meant for the user."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an episode was run and scored; ``low`` is normalised to 0 and ``high`` to 1."""
+
+    name: str
+    action_repeat: int
+    decisions: int
+    score: str
+    low: float
+    high: float
+
+    def normalise(self, score: Any) -> Any:
+        """(score − low) / (high − low), for a number or an array of raw scores."""
+        return (score - self.low) / (self.high - self.low)
+
+    def raw(self, normalised: Any) -> Any:
+        """The raw score that is normalised to ``normalised``."""
+        return self.low + normalised * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task and the protocol it is scored by."""
+
+    name: str
+    family: str
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class ExpectedCell:
+    """A training run that the suite asks for."""
+
+    id: str
+    agent: str
+    seed: int
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The suite as it was run last: everything that must hold still for numbers to share a figure."""
+
+    suite: str
+    version: int
+    mode: str
+    env_steps: int
+    """Budget of one cell, in environment steps."""
+    episodes: int
+    """Episodes per task and evaluation."""
+    agents: tuple[str, ...]
+    seeds: tuple[int, ...]
+    tasks: tuple[Task, ...]
+    cells: tuple[ExpectedCell, ...]
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """The distinct protocols, in the order of the tasks."""
+        return tuple(dict.fromkeys(task.protocol for task in self.tasks))
+
+    def task(self, name: str) -> Task:
+        return next(task for task in self.tasks if task.name == name)
+
+
+class Record:
+    """A JSON object read from ``path`` whose fields are checked when they are asked for.
+
+    Raises :class:`ResultsError` naming the file, the field, what was found and what was expected.
+    """
+
+    def __init__(self, content: Any, path: Path) -> None:
+        if not isinstance(content, Mapping):
+            raise ResultsError(f"{path}: expected a JSON object, found {_shown(content)}")
+        self.content, self.path = content, path
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        try:
+            record = cls(json.loads(path.read_bytes()), path)
+        except OSError as error:
+            raise ResultsError(f"{path}: cannot be read ({error.strerror})") from None
+        except (ValueError, RecursionError):
+            raise ResultsError(f"{path}: is not valid JSON; restore the file, or remove it and run again") from None
+        newest = record.content.get("format", FORMAT)
+        if newest != FORMAT:
+            raise ResultsError(f"{path}: has format {newest!r}, this version reads format {FORMAT}; update m3po-bench")
+        return record
+
+    def text(self, key: str) -> str:
+        return str(self._typed(key, str, "a text"))
+
+    def integer(self, key: str) -> int:
+        return int(self._typed(key, int, "a whole number"))
+
+    def number(self, key: str) -> float:
+        value = float(self._typed(key, (int, float), "a number"))
+        if not math.isfinite(value):
+            raise ResultsError(f"{self.path}: {key!r} is {value}, expected a finite number")
+        return value
+
+    def items(self, key: str) -> list[Any]:
+        return list(self._typed(key, list, "a list"))
+
+    def records(self, key: str) -> list[Record]:
+        return [Record(item, self.path) for item in self.items(key)]
+
+    def record(self, key: str) -> Record:
+        return Record(self._typed(key, Mapping, "an object"), self.path)
+
+    def _typed(self, key: str, kind: type | tuple[type, ...], expected: str) -> Any:
+        if key not in self.content:
+            raise ResultsError(f"{self.path}: the field {key!r} is missing")
+        value = self.content[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ResultsError(f"{self.path}: {key!r} is {_shown(value)}, expected {expected}")
+        return value
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def read_study(folder: Path) -> Study:
+    """Read ``study.json`` of a results folder. Raises :class:`ResultsError` where there is none or it is wrong."""
+    path = folder / "study.json"
+    if not path.is_file():
+        raise ResultsError(_no_study(folder))
+    record = Record.read(path)
+    tasks = tuple(task_of(item) for item in record.records("tasks"))
+    study = Study(
+        suite=record.text("suite"),
+        version=record.integer("version"),
+        mode=record.text("mode"),
+        env_steps=record.record("budget").integer("env_steps"),
+        episodes=record.record("evaluation").integer("episodes"),
+        agents=tuple(map(str, record.items("agents"))),
+        seeds=tuple(map(int, record.items("seeds"))),
+        tasks=tasks,
+        cells=tuple(_expected_cell(item) for item in record.records("cells")),
+    )
+    _check(study, path)
+    return study
+
+
+def task_of(record: Record) -> Task:
+    """One entry of a ``tasks`` list, as ``study.json`` and ``cell.json`` hold it."""
+    protocol = record.record("protocol")
+    low, high = protocol.number("low"), protocol.number("high")
+    if not low < high:
+        raise ResultsError(
+            f"{record.path}: protocol {protocol.text('name')!r} has low {low:g}, not below high {high:g}"
+        )
+    return Task(
+        name=record.text("name"),
+        family=record.text("family"),
+        protocol=Protocol(
+            name=protocol.text("name"),
+            action_repeat=protocol.integer("action_repeat"),
+            decisions=protocol.integer("decisions"),
+            score=protocol.text("score"),
+            low=low,
+            high=high,
+        ),
+    )
+
+
+def _expected_cell(record: Record) -> ExpectedCell:
+    identifier = record.text("id")
+    # The id becomes a path: it must stay inside the folder.
+    if identifier in {"", ".", ".."} or any(character in identifier for character in "/\\\0"):
+        raise ResultsError(f"{record.path}: the cell id {identifier!r} is not a folder name")
+    return ExpectedCell(
+        identifier, record.text("agent"), record.integer("seed"), tuple(map(str, record.items("tasks")))
+    )
+
+
+def _check(study: Study, path: Path) -> None:
+    if not study.tasks:
+        raise ResultsError(f"{path}: 'tasks' is empty, expected at least one task")
+    for cell in study.cells:
+        unknown = set(cell.tasks) - set(study.task_names)
+        if unknown:
+            raise ResultsError(
+                f"{path}: cell {cell.id!r} names tasks that are not in 'tasks': {', '.join(sorted(unknown))}"
+            )
+        if cell.agent not in study.agents or cell.seed not in study.seeds:
+            raise ResultsError(f"{path}: cell {cell.id!r} has an agent or seed that is not in 'agents' or 'seeds'")
+
+
+def _no_study(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder}: there is no such folder; expected a study's results, such as results/quick"
+    studies = sorted(child.name for child in folder.iterdir() if (child / "study.json").is_file())
+    if studies:
+        return (
+            f"{folder} holds {len(studies)} studies ({', '.join(studies)}); choose one, such as {folder / studies[0]}"
+        )
+    return f"{folder}: holds no study.json; expected a study's results, such as results/quick"

@@ -1,0 +1,32 @@
+"""Making matplotlib's SVG files fit to stand inside one HTML page."""
+
+from __future__ import annotations
+
+import re
+
+from analysis import style
+
+
+def inline(svg: str, name: str) -> str:
+    """The ``<svg>`` element alone: its ids made unique by ``name``, agents marked by class, inks left to the page.
+
+    Matplotlib writes an artist's mark as an ``id``; several artists of one agent share it, so it becomes a class.
+    Coordinates keep two decimals, a hundredth of a point.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'id="(agent-\d+)"', r'class="\1"', svg)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"\b(\d+\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(
+        r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg class="figure" \1 style="max-width: {_width(svg)}">', svg
+    )
+    for ink, variable in ((style.INK, "--ink"), (style.GRID, "--grid")):
+        svg = svg.replace(ink, f"var({variable})")
+    return svg.strip()
+
+
+def _width(svg: str) -> str:
+    found = re.search(r'width="([\d.]+)pt"', svg)
+    return f"{float(found[1]) * 1.5:.0f}px" if found else "100%"

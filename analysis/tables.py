@@ -1,0 +1,258 @@
+"""The tables of a report: exact numbers beside the same as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.efficiency import LEVELS, Speedup, StepsToScore
+from analysis.markup import Table
+from analysis.scores import Array
+from analysis.stats import CONFIDENCE, Estimate
+from analysis.summary import Summary, TaskScore
+
+INTERVAL = f"{CONFIDENCE:.0%}".replace("%", " %")
+NO_INTERVAL = "n = 1, no interval"
+SCORES = {"return": "return", "success_any": "success at any step", "success_last": "success at the last step"}
+
+
+def interval(value: Estimate, digits: int = 2) -> str:
+    """``0.71 [0.66, 0.75]``, or the number alone with ``n = 1, no interval``."""
+    if value.low is None or value.high is None:
+        return f"{value.estimate:.{digits}f} ({NO_INTERVAL})"
+    return f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def protocols(summary: Summary) -> Table:
+    """The rules of measuring, one row per protocol."""
+    study = summary.results.study
+    tasks = {protocol: [t.name for t in study.tasks if t.protocol == protocol] for protocol in study.protocols}
+    rows = [
+        (p.name, SCORES.get(p.score, p.score), p.low, p.high, p.action_repeat, p.decisions, len(tasks[p]))
+        for p in tasks
+    ]
+    header = ("Protocol", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks")
+    return _plain("protocols", "How an episode is run, and what its score is normalised by.", header, rows, 2)
+
+
+def aggregates(summary: Summary) -> Table:
+    records, rows = [], []
+    for agent, metrics in summary.aggregates.items():
+        of = summary.scores[agent]
+        for metric, value in metrics.items():
+            records.append(
+                {"agent": agent, "metric": metric, **_columns(value), "runs": num_runs(of.final), "tasks": of.num_tasks}
+            )
+        shown = [interval(value, 3) for value in metrics.values()]
+        rows.append((agent, *shown, runs_text(of.runs_per_task), _of(of.num_tasks, len(of.tasks)), f"{of.env_step:,}"))
+    header = ("Agent", "IQM", "Median", "Mean", "Optimality gap", "Runs", "Tasks", "At step")
+    caption = (
+        f"Normalised scores over all runs and tasks with {INTERVAL} intervals. The optimality gap is better when lower."
+    )
+    return Table("aggregates", caption, pd.DataFrame(records), header, tuple(rows))
+
+
+def per_task(summary: Summary) -> Table:
+    records = [
+        {
+            "task": item.task.name, "agent": item.agent, "protocol": item.task.protocol.name,
+            "env_step": item.env_step, "runs": item.runs, **_columns(item.raw), "normalised": item.normalised,
+        }
+        for item in summary.task_scores
+    ]  # fmt: skip
+    by_place = {(item.task.name, item.agent): item for item in summary.task_scores}
+    rows = [
+        (
+            task.name,
+            SCORES.get(task.protocol.score, ""),
+            *(_task_cell(by_place.get((task.name, a))) for a in summary.agents),
+        )
+        for task in summary.results.study.tasks
+    ]
+    caption = f"Mean score of each task at the final evaluation, not normalised, with {INTERVAL} interval and runs n."
+    return Table("per_task", caption, pd.DataFrame(records), ("Task", "Score", *summary.agents), tuple(rows), 2)
+
+
+def _task_cell(item: TaskScore | None) -> str:
+    if item is None:
+        return "missing"
+    digits = 0 if item.task.protocol.high - item.task.protocol.low >= 100 else 2
+    text = interval(item.raw, digits)
+    return text if item.runs == 1 else f"{text} (n = {item.runs})"
+
+
+def probability_of_improvement(summary: Summary) -> Table:
+    records = [{"x": i.x, "y": i.y, **_columns(i.value), "tasks": i.tasks} for i in summary.improvements]
+    shown = {(i.x, i.y): interval(i.value) for i in summary.improvements}
+    caption = (
+        "Probability that a run of the row's agent beats a run of the column's on the same task, averaged over tasks, "
+        f"with {INTERVAL} interval."
+    )
+    rows = tuple((x, *(shown.get((x, y), "") for y in summary.agents)) for x in summary.agents)
+    return Table("probability_of_improvement", caption, pd.DataFrame(records), ("Agent", *summary.agents), rows)
+
+
+def efficiency(summary: Summary) -> Table:
+    records = [
+        {
+            "agent": s.agent, "reference": s.reference, "target": s.target, "reached": s.ratio > 0,
+            "ratio": s.ratio if s.ratio > 0 else None, "low": s.low, "high": s.high, "below": s.below,
+        }
+        for s in summary.speedups
+    ]  # fmt: skip
+    shown = {(s.agent, s.reference): speedup_text(s) for s in summary.speedups}
+    learned = {s.reference: f"{s.reference}'s {s.target:.3f}" for s in summary.speedups}
+    targets = {agent: learned[agent] for agent in summary.curves if agent in learned}
+    caption = (
+        "How many times fewer environment steps the row's agent needs than the column's to reach the final IQM of the "
+        f"latter, with {INTERVAL} interval. Agents whose IQM did not rise for certain have no column."
+    )
+    rows = tuple((a, *(shown.get((a, reference), "") for reference in targets)) for a in summary.curves)
+    return Table("efficiency", caption, pd.DataFrame(records), ("Agent", *targets.values()), rows)
+
+
+def speedup_text(s: Speedup) -> str:
+    """``2.1× [1.6, 3.0]``; ``not reached (below 0.5×)`` where the agent never gets there."""
+    if np.isinf(s.ratio):
+        return "there from the start"
+    ratio = f"{s.ratio:.2f}×" if s.ratio > 0 else f"not reached (below {s.below:.2f}×)"
+    if s.high == 0 or (s.high is None and s.ratio == 0):
+        return ratio
+    if s.low is None or s.high is None:
+        return f"{ratio} ({NO_INTERVAL})"
+    low = f"{s.low:.2f}" if s.low > 0 else f"below {s.below:.2f}"
+    return f"{ratio} [{low}, {s.high:.2f}]" if np.isfinite(s.high) else f"{ratio} [{low}, no upper limit]"
+
+
+def steps_to_score(summary: Summary) -> Table:
+    records = [
+        {"agent": s.agent, "target": s.target, "env_steps": s.steps, "low": s.low, "high": s.high, "last": s.last_step}
+        for s in summary.steps_to_score
+    ]
+    shown = {(s.agent, s.target): steps_text(s) for s in summary.steps_to_score}
+    rows = tuple((agent, *(shown[agent, level] for level in LEVELS)) for agent in summary.curves)
+    caption = (
+        f"Environment steps until the IQM of the normalised score first reaches a level, with {INTERVAL} interval."
+    )
+    frame = pd.DataFrame(records).replace(np.inf, None) if records else pd.DataFrame()
+    return Table("steps_to_score", caption, frame, ("Agent", *(f"IQM {level:g}" for level in LEVELS)), rows)
+
+
+def steps_text(s: StepsToScore) -> str:
+    """``12,000 [10,500, 14,000]``; ``> 50,000`` stands for not reached by then."""
+    beyond = f"> {s.last_step:,.0f}"
+
+    def text(value: float) -> str:
+        return f"{value:,.0f}" if np.isfinite(value) else beyond
+
+    if s.low is None or s.high is None:
+        return f"{text(s.steps)} ({NO_INTERVAL})" if np.isfinite(s.steps) else beyond
+    return beyond if np.isinf(s.low) else f"{text(s.steps)} [{text(s.low)}, {text(s.high)}]"
+
+
+def final_scores(summary: Summary) -> Table:
+    """One row per run and task that enters the aggregates, for other tools to start from."""
+    ids = {(cell.agent, cell.seed, task): cell.id for cell in summary.results.cells for task in cell.tasks}
+    records = []
+    for agent, of in summary.scores.items():
+        for row, column in np.argwhere(np.isfinite(of.final)):
+            task, value = summary.results.study.tasks[column], float(of.final[row, column])
+            records.append(
+                {
+                    "agent": agent, "task": task.name, "seed": of.seeds[row], "env_step": of.final_steps[task.name],
+                    "score": float(task.protocol.raw(value)), "normalised": value, "protocol": task.protocol.name,
+                    "cell": ids[agent, of.seeds[row], task.name],
+                }
+            )  # fmt: skip
+    rows = tuple(
+        (r["agent"], r["task"], str(r["seed"]), f"{r['score']:.4g}", f"{r['normalised']:.3f}") for r in records
+    )
+    header = ("Agent", "Task", "Seed", "Score", "Normalised")
+    caption = "Final score of every run, the mean over its evaluation episodes."
+    return Table("final_scores", caption, pd.DataFrame(records), header, rows, 3)
+
+
+def curves(summary: Summary) -> Table:
+    """The aggregate learning curves, point by point."""
+    records = []
+    for agent, of in summary.curves.items():
+        band = of.band
+        low, high = _or_nan(band.low, of.steps), _or_nan(band.high, of.steps)
+        records += [
+            {"agent": agent, "env_step": int(step), "iqm": float(iqm), "low": float(a), "high": float(b)}
+            for step, iqm, a, b in zip(of.steps, of.estimate, low, high, strict=True)
+        ]
+    rows = tuple((str(r["agent"]), f"{r['env_step']:,}", f"{r['iqm']:.3f}") for r in records)
+    header = ("Agent", "Environment steps", "IQM")
+    caption = "IQM of the normalised score against environment steps."
+    return Table("curves", caption, pd.DataFrame(records), header, rows)
+
+
+def compute(summary: Summary) -> Table:
+    records = [vars(item) for item in summary.compute]
+    rows = tuple(
+        (
+            c.agent, str(c.cells), _hours(c.seconds), _hours(c.seconds_per_cell), f"{c.steps_per_second:,.0f}",
+            "unknown" if c.peak_memory_mb is None else f"{c.peak_memory_mb:,.0f} MB",
+        )
+        for c in summary.compute
+    )  # fmt: skip
+    header = ("Agent", "Cells", "Training time", "Per cell (median)", "Steps/s (median)", "Peak memory")
+    caption = "What training cost: wall-clock time of the cells' training, evaluation not counted."
+    return Table("compute", caption, pd.DataFrame(records), header, rows)
+
+
+def cells(summary: Summary) -> Table:
+    """Every expected cell and its state: where each number comes from."""
+
+    def unit(tasks: tuple[str, ...]) -> str:
+        return tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
+
+    rows = [(c.id, c.agent, c.seed, unit(c.tasks), c.state, f"{c.env_step:,}") for c in summary.results.cells]
+    header = ("Cell", "Agent", "Seed", "Tasks", "State", "Environment steps")
+    return _plain("cells", "Every cell of the study.", header, rows, 5)
+
+
+def _plain(name: str, caption: str, header: tuple[str, ...], rows: Sequence[tuple[object, ...]], names: int) -> Table:
+    texts = tuple(tuple(f"{item:g}" if isinstance(item, float) else str(item) for item in row) for row in rows)
+    return Table(name, caption, pd.DataFrame(list(rows), columns=list(header)), header, texts, names)
+
+
+def _columns(value: Estimate) -> dict[str, float | None]:
+    return {"estimate": value.estimate, "low": value.low, "high": value.high}
+
+
+def _or_nan(values: Array | None, like: Array) -> Array:
+    return np.full_like(like, np.nan) if values is None else values
+
+
+def num_runs(scores: Array) -> int:
+    """Runs (seeds) with a score on at least one task."""
+    return int(np.isfinite(scores).any(axis=1).sum())
+
+
+def runs_text(runs_per_task: np.ndarray) -> str:
+    low, high = int(runs_per_task.min()), int(runs_per_task.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _of(number: int, total: int) -> str:
+    return str(total) if number == total else f"{number} of {total}"
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+_TABLES = (aggregates, per_task, probability_of_improvement, efficiency, steps_to_score, final_scores, curves, compute)
+NAMES = tuple(make.__name__ for make in _TABLES)
+
+
+def tables(summary: Summary) -> dict[str, Table]:
+    """Every table that has rows, by name."""
+    made = [make(summary) for make in _TABLES]
+    return {table.name: table for table in made if len(table.frame)}

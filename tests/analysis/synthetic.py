@@ -1,0 +1,153 @@
+"""A results folder made of seeded random numbers, in the form the harness writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RETURN = {"name": "dmc-1000", "action_repeat": 2, "decisions": 500, "score": "return", "low": 0.0, "high": 1000.0}
+SUCCESS = {
+    "name": "metaworld-v3",
+    "action_repeat": 1,
+    "decisions": 500,
+    "score": "success_any",
+    "low": 0.0,
+    "high": 1.0,
+}
+SKILL = {"m3po": 0.85, "ppo": 0.4, "dreamerv3": 0.6, "random": 0.02}
+
+
+@dataclass
+class Synthetic:
+    """Writes studies below ``root``; ``score(agent, seed, task, fraction of budget)`` is normalised."""
+
+    root: Path
+    agents: Sequence[str] = ("m3po", "ppo", "dreamerv3")
+    seeds: Sequence[int] = (0, 1, 2)
+    tasks: Sequence[tuple[str, dict[str, Any]]] = (("cartpole-swingup", RETURN), ("reach-v3", SUCCESS))
+    mode: str = "per_task"
+    suite: str = "quick"
+    env_steps: int = 10_000
+    every: int = 1_000
+    episodes: int = 5
+    version: int = 1
+    score: Callable[[str, int, str, float], float] | None = None
+    cells: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.suite
+
+    def write(self) -> Path:
+        """Write every cell as done and ``study.json``; returns the folder of the study."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        names = [name for name, _ in self.tasks]
+        units = [names] if self.mode == "joint" else [[name] for name in names]
+        self.cells = [
+            {"id": cell_id(agent, seed, unit), "agent": agent, "seed": seed, "tasks": unit}
+            for unit in units
+            for agent in self.agents
+            for seed in self.seeds
+        ]
+        self.write_study()
+        for cell in self.cells:
+            self.write_cell(cell)
+        return self.folder
+
+    def write_study(self, **changes: Any) -> None:
+        study = {
+            "format": 1,
+            "suite": self.suite,
+            "version": self.version,
+            "mode": self.mode,
+            "budget": {"env_steps": self.env_steps, "num_envs": 1},
+            "evaluation": {"every": self.every, "episodes": self.episodes},
+            "agents": list(self.agents),
+            "seeds": list(self.seeds),
+            "tasks": [task(name, protocol) for name, protocol in self.tasks],
+            "cells": self.cells,
+        }
+        dump(self.folder / "study.json", {**study, **changes})
+
+    def write_cell(self, cell: dict[str, Any], *, state: str = "done", last: int | None = None, **changes: Any) -> None:
+        """Write one cell's files up to the environment step ``last``; ``changes`` go into ``cell.json``."""
+        last = self.env_steps if last is None else last
+        folder = self.folder / cell["id"]
+        folder.mkdir(exist_ok=True)
+        protocols = dict(self.tasks)
+        described = {
+            "format": 1,
+            **cell,
+            "suite": self.suite,
+            "suite_version": self.version,
+            "agent_type": cell["agent"],
+            "stream": "train",
+            "mode": self.mode,
+            "tasks": [task(name, protocols[name]) for name in cell["tasks"]],
+            "config": {"preset": "default"},
+            "config_hash": cell["id"].rsplit(".", 1)[1],
+            "budget": {"env_steps": self.env_steps, "num_envs": 1},
+            "evaluation": {"every": self.every, "episodes": self.episodes},
+            "provenance": {"commit": "c0ffee", "dirty": False, "cpu": "Abacus", "cores": 2, "device": "cpu"},
+        }
+        dump(folder / "cell.json", {**described, **changes})
+        status = {"id": cell["id"], "state": state, "env_step": last, "env_steps": self.env_steps, "message": ""}
+        dump(folder / "status.json", {**status, "peak_memory_mb": 512.0})
+        rows = [row for step in range(0, last + 1, self.every) for row in self.rows(described, step)]
+        (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def rows(self, cell: dict[str, Any], env_step: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "suite": self.suite,
+                "protocol": entry["protocol"]["name"],
+                "agent": cell["agent"],
+                "config_hash": cell["config_hash"],
+                "seed": cell["seed"],
+                "task": entry["name"],
+                "env_step": env_step,
+                "episode": episode,
+                "return": raw,
+                "success_any": None if entry["protocol"]["score"] == "return" else raw > 0,
+                "success_last": None if entry["protocol"]["score"] == "return" else raw > 0,
+                "score": raw,
+                "length": 500,
+                "seconds": env_step / 100,
+            }
+            for entry in cell["tasks"]
+            for episode, raw in enumerate(self._scores(cell, entry, env_step))
+        ]
+
+    def _scores(self, cell: dict[str, Any], entry: dict[str, Any], env_step: int) -> list[float]:
+        protocol, fraction = entry["protocol"], env_step / self.env_steps
+        low, high = protocol["low"], protocol["high"]
+        if self.score is not None:
+            normalised = self.score(cell["agent"], cell["seed"], entry["name"], fraction)
+            return [low + normalised * (high - low)] * self.episodes
+        rng = np.random.default_rng([*f"{cell['agent']}{entry['name']}".encode(), cell["seed"]])
+        skill = SKILL.get(cell["agent"], 0.5) * rng.uniform(0.7, 1.1)
+        level = skill * (1 - np.exp(-4 * fraction * rng.uniform(0.6, 1.6)))
+        rng = np.random.default_rng([*f"{cell['agent']}{entry['name']}".encode(), cell["seed"], env_step])
+        if protocol["score"] == "return":
+            return [
+                float(low + (high - low) * np.clip(level + rng.normal(0, 0.05), 0, 1)) for _ in range(self.episodes)
+            ]
+        return [float(rng.random() < level) for _ in range(self.episodes)]
+
+
+def cell_id(agent: str, seed: int, tasks: Sequence[str]) -> str:
+    unit = tasks[0] if len(tasks) == 1 else "joint"
+    return f"{unit}.{agent}.s{seed}.1a2b3c4d".replace("/", "-")
+
+
+def task(name: str, protocol: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "family": "toy", "protocol": protocol, "options": {}}
+
+
+def dump(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content))

@@ -1,0 +1,53 @@
+"""The leading sentence says who leads and claims no more than the intervals do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from analysis.headline import headline
+from analysis.stats import Estimate
+from analysis.summary import Summary
+
+
+def told(summary: Summary, **iqm: Estimate) -> str:
+    aggregates = {agent: {**summary.aggregates[agent], "iqm": value} for agent, value in iqm.items()}
+    return headline(replace(summary, aggregates=aggregates, scores={agent: summary.scores[agent] for agent in iqm}))
+
+
+@pytest.mark.parametrize(
+    ("ppo", "ending"),
+    [
+        (
+            Estimate(0.3, 0.25, 0.36),
+            "lies above ppo's 0.30 [0.25, 0.36], the next of 2 agents; the intervals are apart.",
+        ),
+        (Estimate(0.6, 0.5, 0.66), "the intervals overlap, so this study does not separate the two."),
+        (Estimate(0.6), "with a single run per task there is no interval, so this does not show that it is better."),
+    ],
+)
+def test_two_agents(summary: Summary, ppo: Estimate, ending: str) -> None:
+    sentence = told(summary, m3po=Estimate(0.71, 0.66, 0.75), ppo=ppo)
+    assert sentence.startswith("m3po's IQM 0.71 [0.66, 0.75] lies above ppo's 0.")
+    assert sentence.endswith(ending)
+
+
+def test_the_leader_is_who_leads(summary: Summary) -> None:
+    sentence = told(summary, m3po=Estimate(0.2, 0.1, 0.3), ppo=Estimate(0.9, 0.8, 1.0))
+    assert sentence.startswith("ppo's IQM 0.90 [0.80, 1.00] lies above m3po's")
+
+
+def test_close_numbers_are_told_apart(summary: Summary) -> None:
+    sentence = told(summary, m3po=Estimate(0.5, 0.4, 0.6), ppo=Estimate(0.499, 0.3, 0.7))
+    assert sentence.startswith("m3po's IQM 0.5000 [0.4000, 0.6000] lies above ppo's 0.4990 [")
+
+
+def test_a_tie_has_no_leader(summary: Summary) -> None:
+    sentence = told(summary, m3po=Estimate(0.5, 0.4, 0.6), ppo=Estimate(0.5, 0.3, 0.7))
+    assert sentence == "m3po and ppo share the highest IQM, 0.50 [0.40, 0.60] and 0.50 [0.30, 0.70]."
+
+
+def test_one_agent_and_none(summary: Summary) -> None:
+    assert "no other agent has results" in told(summary, m3po=Estimate(0.5, 0.4, 0.6))
+    assert told(summary) == "No evaluations yet."

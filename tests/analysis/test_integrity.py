@@ -1,0 +1,89 @@
+"""Everything missing, uneven or mixed is told in a sentence."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from analysis.frame import load
+from analysis.integrity import missing, notes
+from analysis.scores import agent_scores
+from tests.analysis.synthetic import Synthetic
+
+PPO = "cartpole-swingup.ppo.s{}.1a2b3c4d"
+
+
+def change(study: Synthetic, identifier: str, **changes: Any) -> None:
+    study.write_cell(next(cell for cell in study.cells if cell["id"] == identifier), **changes)
+
+
+def told(study: Synthetic) -> list[str]:
+    results = load(study.folder)
+    found = {agent: agent_scores(results, agent) for agent in results.study.agents}
+    return notes(results, {agent: of for agent, of in found.items() if of.num_tasks})
+
+
+def test_a_complete_study_has_no_notes(study: Synthetic) -> None:
+    assert told(study) == []
+
+
+def test_states_are_counted_and_named(study: Synthetic) -> None:
+    change(study, PPO.format(0), state="failed")
+    change(study, PPO.format(1), state="diverged", last=5_000)
+    assert told(study) == [
+        f"1 cell of 18 diverged and counted as 0 from there on: {PPO.format(1)}.",
+        f"1 cell of 18 failed and counted as missing: {PPO.format(0)}.",
+        "Tasks differ in their number of runs: ppo 2 to 3.",
+    ]
+
+
+def test_a_single_run_is_told(study: Synthetic) -> None:
+    study.suite, study.seeds = "single", [3]
+    study.write()
+    assert told(study) == ["No intervals for m3po, ppo, dreamerv3: with a single run of a task there is none."]
+
+
+def test_an_agent_without_a_task_is_not_compared(study: Synthetic) -> None:
+    for seed in study.seeds:
+        shutil.rmtree(study.folder / PPO.format(seed))
+    assert any("ppo has no run on cartpole-swingup: its aggregates cover 1 of 2 tasks" in note for note in told(study))
+
+
+def test_unequal_last_steps_are_told(study: Synthetic) -> None:
+    for cell in study.cells:
+        if cell["agent"] == "ppo":
+            study.write_cell(cell, last=8_000 if cell["seed"] else 9_000)
+    assert told(study) == [
+        "Agents are scored at different environment steps: ppo at 8,000; m3po, dreamerv3 at 10,000.",
+        "Finished runs of ppo end at different steps; the least of them is scored.",
+    ]
+
+
+def test_mixtures_are_named(study: Synthetic) -> None:
+    change(study, PPO.format(0), config={"lr": 1.0}, provenance={"commit": "deadbeef", "dirty": True})
+    change(study, PPO.format(1), budget={"env_steps": 5})
+    change(study, PPO.format(2), evaluation={"every": 1, "episodes": 3})
+    assert told(study) == [
+        "Cells of ppo were made with different configurations.",
+        "The cells were made by 2 versions of the code: c0ffee, deadbeef with changes.",
+        "Some cells were made for another budget (5) than the study's 10,000 steps.",
+        "Some cells were evaluated with 3 episodes, the study asks for 5.",
+    ]
+
+
+def test_superseded_cells_are_listed(study: Synthetic) -> None:
+    shutil.copytree(study.folder / PPO.format(0), study.folder / "old.ppo.s0.00000000")
+    assert told(study) == ["1 cell no longer in the suite left out: old.ppo.s0.00000000."]
+
+
+def test_missing_cells_say_why(study: Synthetic) -> None:
+    change(study, PPO.format(0), state="failed")
+    change(study, PPO.format(1), state="running", last=4_000)
+    shutil.rmtree(study.folder / PPO.format(2))
+    results = load(study.folder)
+    # Seed 1 is the only run of ppo on cartpole-swingup and is scored where it stands, so it is not missing.
+    scores = {agent: agent_scores(results, agent) for agent in results.study.agents}
+    assert [(cell.id, why) for cell, why in missing(results, scores)] == [
+        (PPO.format(0), "failed"),
+        (PPO.format(2), "not started"),
+    ]

@@ -1,0 +1,163 @@
+"""Metrics against rliable, probabilities against SciPy, intervals against simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+from rliable import metrics as rliable
+
+from analysis import stats
+
+EXACT = 1e-12
+NAN = np.nan
+
+MATRICES = {
+    "ten runs, four tasks": np.random.default_rng(0).normal(0.5, 0.4, (10, 4)),
+    "three runs, seven tasks": np.random.default_rng(1).uniform(-0.2, 1.3, (3, 7)),
+    "one run": np.array([[0.1, 0.9, 0.4]]),
+    "one task": np.array([[0.1], [0.9], [0.4], [1.4], [0.2]]),
+    "one number": np.array([[0.3]]),
+    "ties": np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]),
+    "constant": np.full((3, 2), 0.5),
+}
+
+
+@pytest.mark.parametrize("scores", MATRICES.values(), ids=MATRICES)
+def test_metrics_are_rliables(scores: np.ndarray) -> None:
+    theirs = {
+        "iqm": rliable.aggregate_iqm,
+        "median": rliable.aggregate_median,
+        "mean": rliable.aggregate_mean,
+        "optimality_gap": rliable.aggregate_optimality_gap,
+    }
+    assert set(theirs) == set(stats.METRICS)
+    for name, metric in stats.METRICS.items():
+        assert float(metric(scores)) == pytest.approx(float(theirs[name](scores)), abs=EXACT)
+
+
+def test_metrics_by_hand() -> None:
+    scores = np.array([[0.0, 0.4], [0.2, 0.6], [0.7, 2.0], [0.3, 0.8]])
+    # sorted: 0 .2 | .3 .4 .6 .7 | .8 2 → the middle four: 2.0 / 4
+    assert stats.iqm(scores) == pytest.approx(0.5, abs=EXACT)
+    # task means 1.2 / 4 = 0.3 and 3.8 / 4 = 0.95
+    assert stats.median(scores) == pytest.approx((0.3 + 0.95) / 2, abs=EXACT)
+    assert stats.mean(scores) == pytest.approx(0.625, abs=EXACT)
+    # capped at 1: 0.3 and 2.8 / 4 = 0.7 → 1 − 0.5
+    assert stats.optimality_gap(scores) == pytest.approx(0.5, abs=EXACT)
+
+
+def test_missing_runs_are_left_out_not_zero() -> None:
+    scores = np.array([[0.2, 0.4], [0.4, NAN], [NAN, NAN]])
+    assert stats.mean(scores) == pytest.approx((0.3 + 0.4) / 2, abs=EXACT)
+    assert stats.iqm(scores) == pytest.approx(1.0 / 3, abs=EXACT)  # 3 numbers, int(0.25 × 3) = 0 cut
+    assert stats.median(np.array([[0.2, NAN, 0.8]])) == pytest.approx(0.5, abs=EXACT)
+
+
+def test_metrics_of_many_resamples_at_once() -> None:
+    samples = np.random.default_rng(0).normal(size=(5, 4, 3))
+    for metric in stats.METRICS.values():
+        np.testing.assert_allclose(metric(samples), [metric(sample) for sample in samples], atol=EXACT)
+
+
+def test_resamples_stay_inside_their_task() -> None:
+    scores = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, NAN]])
+    drawn = stats.resample(scores, stats.generator("x"), 200)
+    assert drawn.shape == (200, 3, 2)
+    assert set(np.unique(drawn[:, :, 0])) == {1.0, 2.0, 3.0}
+    assert set(np.unique(drawn[:, :2, 1])) == {10.0, 20.0}
+    assert np.isnan(drawn[:, 2, 1]).all()
+    assert (drawn[:, 0, 0] * 10 != drawn[:, 0, 1]).any()  # tasks draw apart
+
+
+def test_whole_runs_keep_the_tasks_of_a_run_together() -> None:
+    scores = np.array([[1.0, 10.0], [2.0, 20.0], [NAN, NAN]])
+    drawn = stats.resample(scores, stats.generator("x"), 200, whole_runs=True)
+    assert drawn.shape == (200, 2, 2)
+    np.testing.assert_array_equal(drawn[..., 0] * 10, drawn[..., 1])
+
+
+def test_one_run_per_task_gives_no_interval() -> None:
+    for metric in stats.METRICS:
+        value = stats.aggregate("ppo", metric, np.array([[0.3, 0.5]]))
+        assert (value.low, value.high) == (None, None)
+    assert stats.aggregate("ppo", "iqm", np.array([[0.3, 0.5], [0.4, NAN]])).low is None
+    assert stats.probability_of_improvement(("a", "b"), (np.array([[1.0]]), np.zeros((3, 1)))).low is None
+    assert stats.performance_profile("a", np.array([[1.0]]), np.array([0.5])).low is None
+
+
+def test_intervals_do_not_move() -> None:
+    scores = MATRICES["ten runs, four tasks"]
+    first = stats.aggregate("m3po", "iqm", scores)
+    np.random.seed(0)
+    stats.aggregate("ppo", "iqm", scores)
+    assert stats.aggregate("m3po", "iqm", scores) == first
+    assert stats.aggregate("m3po", "mean", scores).low != stats.aggregate("sac", "mean", scores).low
+    assert first.low is not None
+    assert first.high is not None
+    assert first.low < first.estimate < first.high
+
+
+@pytest.mark.parametrize(("runs", "least", "most"), [(10, 0.88, 0.97), (3, 0.74, 0.91)])
+def test_coverage_by_simulation(runs: int, least: float, most: float) -> None:
+    # The variance of a bootstrap mean is (n − 1)/n of the true one, so the normal 95 % interval shrinks to
+    # 1.96 √0.9 = 1.86 σ (94 %) for ten runs and to 1.60 σ (89 %) for three, less what discreteness takes.
+    rng = np.random.default_rng(7)
+    hits = []
+    for _ in range(300):
+        samples = stats.resample(rng.normal(0.5, 0.1, (runs, 3)), rng, 400)
+        low, high = stats.percentile_interval(stats.mean(samples))
+        hits.append(low <= 0.5 <= high)
+    assert least < np.mean(hits) < most
+
+
+def test_whole_runs_cover_correlated_tasks_where_strata_do_not() -> None:
+    rng = np.random.default_rng(7)
+    hits = np.zeros(2)
+    for _ in range(200):
+        scores = rng.normal(0.5, 0.1, (20, 1)) + np.zeros(8)  # a run is as good on every task
+        for index, whole in enumerate((False, True)):
+            low, high = stats.percentile_interval(stats.mean(stats.resample(scores, rng, 300, whole_runs=whole)))
+            hits[index] += low <= 0.5 <= high
+    assert hits[0] / 200 < 0.7  # the mean of 8 "independent" tasks looks √8 times too certain: ±0.69 σ, 51 %
+    assert hits[1] / 200 > 0.87  # P(|t₁₉| < 1.96 √0.95) = 93 %
+
+
+@pytest.mark.parametrize("runs", [(4, 4), (3, 5), (1, 3)])
+def test_probability_of_improvement_is_the_mann_whitney_statistic(runs: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    x, y = (rng.integers(0, 5, (n, 3)).astype(float) for n in runs)  # few values, so that ties happen
+    expected = [scipy.stats.mannwhitneyu(x[:, k], y[:, k]).statistic / (runs[0] * runs[1]) for k in range(3)]
+    assert float(stats.improvement(x, y)) == pytest.approx(np.mean(expected), abs=EXACT)
+    assert float(stats.improvement(x, y)) == pytest.approx(rliable.probability_of_improvement(x, y), abs=EXACT)
+
+
+def test_probability_of_improvement_by_hand() -> None:
+    x, y = np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [0.5, 0.0]])
+    # task 1: 1 > 0, 1 > .5, 0 = 0, 0 < .5 → (1 + 1 + ½ + 0) / 4; task 2: all ties → ½
+    assert stats.improvement(x, y) == pytest.approx((0.625 + 0.5) / 2, abs=EXACT)
+    # A missing run and a task that only one of them has are left out.
+    assert stats.improvement(np.vstack([x, [NAN, NAN]]), y) == pytest.approx(0.5625, abs=EXACT)
+    value = stats.probability_of_improvement(("x", "y"), (x, np.where([True, False], y, NAN)))
+    assert value.estimate == pytest.approx(0.625, abs=EXACT)
+
+
+def test_a_pair_and_its_mirror_add_up_to_one() -> None:
+    x, y = MATRICES["ten runs, four tasks"], MATRICES["ten runs, four tasks"][::-1] - 0.1
+    there = stats.probability_of_improvement(("x", "y"), (x, y))
+    back = stats.probability_of_improvement(("y", "x"), (y, x))
+    assert there.estimate + back.estimate == pytest.approx(1, abs=EXACT)
+    assert there.low is not None
+    assert back.high is not None
+    assert there.low + back.high == pytest.approx(1, abs=1e-9)
+
+
+def test_performance_profile_by_hand() -> None:
+    scores = np.array([[0.1, 0.5], [0.3, 0.5], [0.6, NAN]])
+    band = stats.performance_profile("x", scores, np.array([0.0, 0.1, 0.5, 0.6]))
+    # task 1: 3/3, 2/3, 1/3, 0; task 2: 2/2, 2/2, 0 (not above), 0
+    np.testing.assert_allclose(band.estimate, [1, (2 / 3 + 1) / 2, 1 / 6, 0], atol=EXACT)
+    assert band.low is not None
+    assert band.high is not None
+    assert (band.low <= band.estimate).all()
+    assert (band.estimate <= band.high).all()

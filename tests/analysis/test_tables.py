@@ -1,0 +1,54 @@
+"""Numbers as a reader sees them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis import tables
+from analysis.stats import Estimate
+from analysis.summary import Summary
+
+
+def test_interval_text() -> None:
+    assert tables.interval(Estimate(0.714, 0.655, 0.749)) == "0.71 [0.66, 0.75]"
+    assert tables.interval(Estimate(0.5)) == "0.50 (n = 1, no interval)"
+
+
+def test_every_table_is_listed(summary: Summary) -> None:
+    assert set(tables.tables(summary)) == set(tables.NAMES)
+
+
+def test_aggregates_name_runs_tasks_and_step(summary: Summary) -> None:
+    table = tables.aggregates(summary)
+    assert table.frame.columns.tolist() == ["agent", "metric", "estimate", "low", "high", "runs", "tasks"]
+    assert len(table.frame) == 3 * 4
+    assert table.rows[0][-3:] == ("3", "2", "10,000")
+
+
+def test_final_scores_lead_back_to_the_episodes(summary: Summary) -> None:
+    frame = tables.final_scores(summary).frame
+    assert len(frame) == 3 * 3 * 2
+    evaluations = summary.results.evaluations.set_index(["cell", "task", "env_step"])["score"]
+    for row in frame.to_dict("records"):
+        assert row["score"] == pytest.approx(evaluations[row["cell"], row["task"], row["env_step"]], abs=1e-9)
+    np.testing.assert_allclose(
+        frame[frame["agent"] == "ppo"].groupby("task")["normalised"].mean().mean(),
+        summary.aggregates["ppo"]["mean"].estimate,
+        atol=1e-12,
+    )
+
+
+def test_per_task_is_raw_with_its_runs(summary: Summary) -> None:
+    table = tables.per_task(summary)
+    dmc, metaworld = table.rows
+    assert dmc[:2] == ("cartpole-swingup", "return")
+    assert metaworld[:2] == ("reach-v3", "success at any step")
+    assert dmc[2].endswith("(n = 3)")
+    assert float(dmc[2].split(" ")[0]) > 1 > float(metaworld[2].split(" ")[0])
+
+
+def test_compute_counts_training_seconds(summary: Summary) -> None:
+    ppo = tables.compute(summary).frame.set_index("agent").loc["ppo"]
+    # 6 cells of 10 000 steps at 100 steps per second
+    assert (ppo["cells"], ppo["seconds"], ppo["steps_per_second"], ppo["peak_memory_mb"]) == (6, 600, 100, 512)
