@@ -1,0 +1,226 @@
+"""The command line: each command parses, calls once, prints. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="m3po-bench",
+    help="Compare reinforcement-learning agents on many tasks: one suite file is one study.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+show = typer.Typer(no_args_is_help=True, help="Explain one agent or one suite.", rich_markup_mode=None)
+app.add_typer(show, name="show")
+
+BAD_INPUT, INTERRUPTED = 2, 3
+
+SuiteArgument = Annotated[str, typer.Argument(help="Path of a suite file, or name of a shipped suite.")]
+ResultsArgument = Annotated[str, typer.Argument(help="Results folder of a study, or a suite's path or name.")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="Folder that holds the results of all studies.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the suite.")]
+JobsOption = Annotated[int | None, typer.Option("--jobs", min=1, help="Cells that run at once. Default: the cores.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+DEFAULT_RESULTS = Path("results")
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    results: ResultsOption = DEFAULT_RESULTS,
+    set_: SetOption = None,
+    jobs: JobsOption = None,
+    device: DeviceOption = "auto",
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report at the end.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Run what is missing of a suite, then write its report. Run it again to go on after any interruption."""
+    from m3po.bench.experiment import resolve_device, run_study
+    from m3po.bench.views import run_summary
+
+    study = _study(suite, set_)
+    outcome = run_study(study, results, jobs=jobs, device=resolve_device(device), console=_console(stderr=as_json))
+    path = None
+    if report and not outcome.interrupted:
+        from analysis.report import write
+
+        path = write(outcome.folder.path)
+    _print(run_summary(outcome, path), as_json)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def plan(
+    suite: SuiteArgument,
+    results: ResultsOption = DEFAULT_RESULTS,
+    set_: SetOption = None,
+    jobs: JobsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is done, missing and failed, and what the rest will cost. Runs nothing."""
+    from m3po.bench.experiment import cores
+    from m3po.bench.plan import make_plan
+    from m3po.bench.study import StudyFolder
+    from m3po.bench.views import plan_view
+
+    study = _study(suite, set_)
+    cells = [cell.entry for cell in study.cells]
+    statuses = StudyFolder(results / study.suite.name).statuses(cells, study.suite.budget.env_steps)
+    _print(plan_view(make_plan(study.suite.name, cells, statuses, jobs or cores())), as_json)
+
+
+@app.command()
+def status(source: ResultsArgument, results: ResultsOption = DEFAULT_RESULTS, as_json: JsonOption = False) -> None:
+    """Show where every cell of a study stands."""
+    from m3po.bench.study import find_study
+    from m3po.bench.views import status_view
+
+    _print(status_view(find_study(source, results)), as_json)
+
+
+@app.command()
+def report(
+    source: ResultsArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the report. Default: in the results.")] = None,
+    results: ResultsOption = DEFAULT_RESULTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report of a study from the results there are, and print its path."""
+    from analysis.report import write
+    from m3po.bench.study import find_study
+
+    path = write(find_study(source, results).path, out)
+    typer.echo(json.dumps({"report": str(path)}) if as_json else str(path))
+
+
+@app.command()
+def tune(
+    suite: SuiteArgument,
+    agent: Annotated[str, typer.Option("--agent", help="Agent of the suite whose configuration is tuned.")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Configurations to try, those already done included.")],
+    env_steps: Annotated[int | None, typer.Option("--env-steps", min=1, help="Budget of one tuning cell.")] = None,
+    results: ResultsOption = DEFAULT_RESULTS,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tuned suite file.")] = Path("."),
+    set_: SetOption = None,
+    jobs: JobsOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Search an agent's configuration with Optuna and write a suite with the best one found."""
+    from m3po.bench.experiment import resolve_device
+    from m3po.bench.tune import Tuning, tune_agent
+    from m3po.bench.views import tune_view
+    from suites.catalog import load_suite
+
+    loaded = load_suite(suite, set_ or ())
+    tuning = Tuning(loaded, agent, trials, env_steps, source=suite, overrides=tuple(set_ or ()))
+    outcome = tune_agent(
+        tuning, results, out, jobs=jobs, device=resolve_device(device), console=_console(stderr=as_json)
+    )
+    _print(tune_view(outcome), as_json)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def validate(suite: SuiteArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
+    """Check a suite wholly, agents' configurations included, without running anything."""
+    from m3po.bench.views import validation_view
+
+    _print(validation_view(_study(suite, set_)), as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of suite files, for editors."""
+    from suites.catalog import schema as suite_schema
+
+    typer.echo(json.dumps(suite_schema(), indent=2))
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List agents, suites and environment families."""
+    from m3po.bench.views import inventory_view
+
+    _print(inventory_view(), as_json)
+
+
+@show.command("agent")
+def show_agent(name: Annotated[str, typer.Argument(help="Name of an agent.")], as_json: JsonOption = False) -> None:
+    """Explain every field of an agent's configuration, with its default."""
+    from m3po.bench.views import agent_view
+
+    _print(agent_view(name), as_json)
+
+
+@show.command("suite")
+def show_suite(suite: SuiteArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
+    """Show a suite with everything resolved: tasks, protocols, agents, cells."""
+    from m3po.bench.views import suite_view
+
+    _print(suite_view(_study(suite, set_)), as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: exits 0 all done, 1 some cells failed, 2 bad input, 3 interrupted. Our own faults show a trace."""
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if not isinstance(error, _user_errors()):
+            raise
+        typer.echo(str(error), err=True)
+        sys.exit(BAD_INPUT)
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Errors whose message is meant for the user."""
+    from analysis.study import ResultsError
+    from m3po.bench.experiment import DeviceError
+    from m3po.bench.store import StoreError
+    from m3po.registry import RegistryError
+    from suites.errors import SuiteError
+
+    return (SuiteError, RegistryError, StoreError, DeviceError, ResultsError)
+
+
+def _study(suite: str, overrides: Sequence[str] | None) -> Any:
+    from m3po.bench.study import build_study
+    from suites.catalog import load_suite
+
+    study = build_study(load_suite(suite, overrides or ()))
+    for warning in study.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    return study
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    # a pipe has no width: there tables keep their natural one
+    return console if console.is_terminal else Console(stderr=stderr, width=200)
+
+
+def _print(view: Any, as_json: bool) -> None:
+    """Print a view: its data as JSON, or its text."""
+    if as_json:
+        typer.echo(json.dumps(view.data, indent=1, ensure_ascii=False))
+    else:
+        _console(stderr=False).print(view.text, markup=False, highlight=False)

@@ -1,0 +1,102 @@
+"""Run a whole study: from a checked suite to finished cells."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from m3po.bench.display import make_display
+from m3po.bench.launch.local import LocalLauncher
+from m3po.bench.provenance import gather
+from m3po.bench.records import FINAL, Cell, CellStatus
+from m3po.bench.scheduler import Interrupt, run_cells
+from m3po.bench.store import CellFolder
+from m3po.bench.study import Study, StudyFolder
+
+__all__ = ["DeviceError", "Outcome", "cores", "resolve_device", "run_folders", "run_study"]
+
+FEWEST_ENVS_FOR_WORKERS = 8
+"""With fewer environments, handing actions to other processes costs more than it saves."""
+
+
+class DeviceError(Exception):
+    """A device that was asked for and is not there."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    folder: StudyFolder
+    statuses: dict[str, CellStatus]
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done; 1 some cells failed or diverged; 3 interrupted."""
+        states = {status.state for status in self.statuses.values()}
+        if states <= {"done"}:
+            return 0
+        return 3 if self.interrupted else 1
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_device(wanted: str) -> str:
+    """``cpu`` or ``cuda``; ``auto`` takes the GPU where there is one. Raises :class:`DeviceError`, never falls back."""
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"unknown device {wanted!r}; expected auto, cpu or cuda")
+    if wanted == "cpu" or (wanted == "auto" and shutil.which("nvidia-smi") is None):
+        return "cpu"
+    # torch answers in a process of its own: this room never imports it
+    question = "import torch; raise SystemExit(0 if torch.cuda.is_available() else 1)"
+    found = subprocess.run([sys.executable, "-P", "-c", question], capture_output=True, check=False).returncode == 0
+    if not found and wanted == "cuda":
+        raise DeviceError("device 'cuda' was asked for, but torch finds no GPU it can use; use --device cpu or auto")
+    return "cuda" if found else "cpu"
+
+
+def run_study(study: Study, results: Path, *, jobs: int | None, device: str, console: Console) -> Outcome:
+    """Run what is missing of ``study`` in ``results/<suite>``, showing it on ``console``.
+
+    Raises :class:`m3po.bench.store.StoreError` where the results cannot be written.
+    """
+    folder = StudyFolder(results / study.suite.name)
+    folders = folder.create(study, gather(device))
+    interrupt = Interrupt(console.print)
+    statuses = run_folders(study.cells, folders, jobs=jobs, device=device, console=console, interrupt=interrupt)
+    return Outcome(folder, statuses, interrupt.count > 0)
+
+
+def run_folders(
+    cells: Sequence[Cell],
+    folders: Sequence[CellFolder],
+    *,
+    jobs: int | None,
+    device: str,
+    console: Console,
+    interrupt: Interrupt,
+) -> dict[str, CellStatus]:
+    """Run cells on this machine, ``jobs`` at a time (default: one per core); returns their last statuses."""
+    unfinished = [cell for cell, folder in zip(cells, folders, strict=True) if folder.status().state not in FINAL]
+    slots = max(1, min(jobs or cores(), len(unfinished)))
+    launcher = LocalLauncher(slots, device, _env_workers(unfinished, slots))
+    with make_display([cell.entry for cell in cells], slots, console) as display:
+        return run_cells(folders, launcher, display, interrupt)
+
+
+def _env_workers(cells: Sequence[Cell], slots: int) -> int:
+    """Processes each cell may step its environments in: the cores its neighbours leave."""
+    most_envs = max((cell.budget.num_envs for cell in cells), default=0)
+    share = cores() // slots
+    return share if share > 1 and most_envs >= FEWEST_ENVS_FOR_WORKERS else 0

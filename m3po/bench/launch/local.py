@@ -1,0 +1,76 @@
+"""Cells as processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+
+from m3po.bench.store import CellFolder, explained
+
+__all__ = ["LocalJob", "LocalLauncher"]
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+"""Cells share the cores, and the number of threads changes the last bits of sums: one each, whatever ``--jobs``."""
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """A worker process in a process group of its own, so that a Ctrl-C in the terminal reaches the scheduler alone."""
+
+    process: subprocess.Popen[bytes]
+
+    def poll(self) -> int | None:
+        """Exit code, or ``None`` while it runs; its environment processes are gone with it."""
+        code = self.process.poll()
+        if code is not None:
+            self._end_group()
+            self._close()
+        return code
+
+    def stop(self) -> None:
+        """Ask for a checkpoint and an end."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process and all it started at once."""
+        self._end_group()
+        self.process.wait()
+        self._close()
+
+    def _end_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def _close(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Runs at most ``slots`` cells at once; each may use ``env_workers`` processes for its environments."""
+
+    slots: int
+    device: str = "cpu"
+    env_workers: int = 0
+
+    def start(self, folder: CellFolder) -> LocalJob:
+        """Start a worker; what it prints is appended to the cell's log. Raises :class:`StoreError`."""
+        # -P: the folder the user happens to stand in must not shadow our packages
+        command = [sys.executable, "-P", "-m", "m3po.bench.run", str(folder.path), "--supervised"]
+        command += ["--device", self.device, "--env-workers", str(self.env_workers)]
+        with explained("start a worker for", folder.path), folder.log.open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # held open while we live: its end tells the worker that we died
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **ONE_THREAD},
+                start_new_session=True,
+            )
+        return LocalJob(process)

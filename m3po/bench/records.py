@@ -1,0 +1,151 @@
+"""What the store holds, as types: a cell, its status, one evaluation episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from suites.spec import Budget, Episode, Evaluation, Stream, Task
+
+__all__ = ["FINAL", "Cell", "CellEntry", "CellStatus", "EvaluationRecord", "State", "normalised_score"]
+
+State = Literal["pending", "running", "done", "failed", "diverged", "preempted"]
+"""``preempted``: stopped on request, with a checkpoint to go on from."""
+
+FINAL: frozenset[State] = frozenset({"done", "diverged"})
+"""States in which a cell never runs again: divergence is a result of the agent, not an accident."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class CellEntry(_Record):
+    """A cell as ``study.json`` lists it: enough to tell which it is."""
+
+    id: str
+    agent: str
+    seed: int
+    tasks: tuple[str, ...]
+    """Names of the tasks."""
+
+
+class Cell(_Record):
+    """One training run: an agent on a unit of tasks with one seed. ``cell.json`` is exactly this."""
+
+    format: Literal[1] = 1
+    id: str
+    """Folder name: tasks, agent, seed, and the beginning of ``config_hash``."""
+    suite: str
+    suite_version: int
+    agent: str
+    """Name shown in the report."""
+    agent_type: str
+    """Name of the implementation, as registered."""
+    seed: int
+    stream: Stream
+    """Seed stream of the training environments; ``tune`` for cells of a tuning study."""
+    mode: Literal["joint", "per_task"]
+    tasks: tuple[Task, ...]
+    config: Mapping[str, Any]
+    """The agent's configuration with every default written out."""
+    config_hash: str
+    """Hash of everything but the seed that moves a result."""
+    budget: Budget
+    evaluation: Evaluation
+    provenance: Mapping[str, Any] = Field(default_factory=dict)
+
+    @property
+    def entry(self) -> CellEntry:
+        """The cell in a list of cells."""
+        return CellEntry(id=self.id, agent=self.agent, seed=self.seed, tasks=tuple(task.name for task in self.tasks))
+
+
+class CellStatus(_Record):
+    """Where a cell stands. ``status.json`` is exactly this; it is replaced as a whole about once a second."""
+
+    id: str
+    state: State
+    env_step: int = 0
+    env_steps: int
+    """Budget of the cell."""
+    steps_per_second: float | None = None
+    """Environment steps per second of wall time, evaluation included, since the cell's process started."""
+    last_score: float | None = None
+    """Mean over the tasks of the last evaluation's normalised score."""
+    eta_seconds: float | None = None
+    seconds: float = 0.0
+    """Training seconds so far, over all processes that worked on the cell; evaluation is not counted."""
+    host: str = ""
+    pid: int = 0
+    heartbeat: float = 0.0
+    """Unix time of the last sign of life."""
+    message: str = ""
+    """Why the cell failed, diverged or stopped."""
+    peak_memory_mb: float | None = None
+
+
+class EvaluationRecord(_Record):
+    """One evaluation episode, one row of ``evaluations.jsonl``."""
+
+    suite: str
+    protocol: str
+    agent: str
+    config_hash: str
+    seed: int
+    task: str
+    env_step: int
+    episode: int
+    """Which of the evaluation's episodes of this task; the same number starts from the same state every time."""
+    episode_return: float = Field(serialization_alias="return")
+    success_any: bool | None
+    success_last: bool | None
+    score: float
+    """What the protocol scores: the return, or 0 or 1 for success. Not normalised."""
+    length: int
+    """Decisions."""
+    seconds: float
+    """Training seconds of the cell so far."""
+
+    @classmethod
+    def of(cls, cell: Cell, task: Task, episode: Episode, env_step: int, seconds: float) -> EvaluationRecord:
+        """The row of one finished episode. Raises ``ValueError`` where the protocol scores a success the task lacks."""
+        return cls(
+            suite=cell.suite,
+            protocol=task.protocol.name,
+            agent=cell.agent,
+            config_hash=cell.config_hash,
+            seed=cell.seed,
+            task=task.name,
+            env_step=env_step,
+            episode=episode.index,
+            episode_return=episode.episode_return,
+            success_any=episode.success_any,
+            success_last=episode.success_last,
+            score=_score(task, episode),
+            length=episode.length,
+            seconds=round(seconds, 3),
+        )
+
+
+def _score(task: Task, episode: Episode) -> float:
+    if task.protocol.score == "return":
+        return episode.episode_return
+    success = episode.success_any if task.protocol.score == "success_any" else episode.success_last
+    if success is None:
+        raise ValueError(
+            f"task {task.name!r} reports no success, but its protocol {task.protocol.name!r} scores "
+            f"{task.protocol.score!r}; choose a protocol that scores the return"
+        )
+    return float(success)
+
+
+def normalised_score(tasks: tuple[Task, ...], scores: Mapping[str, list[float]]) -> float:
+    """Mean over the tasks of (mean score − low) / (high − low); ``scores`` holds every task's raw episode scores."""
+    parts = []
+    for task in tasks:
+        episodes = scores[task.name]
+        parts.append((sum(episodes) / len(episodes) - task.protocol.low) / (task.protocol.high - task.protocol.low))
+    return sum(parts) / len(parts)

@@ -1,0 +1,135 @@
+"""Run one cell: all that a launcher needs to call, in this process or as ``python -m m3po.bench.run CELL_DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from m3po.bench.evaluate import Evaluator
+from m3po.bench.loop import Diverged, Preempted, train
+from m3po.bench.records import FINAL, Cell, CellStatus, State
+from m3po.bench.session import CellSession, Heartbeat, StopRequest
+from m3po.bench.store import CellFolder, DiskFull, StoreError
+from m3po.registry import RegistryError, agent_class, agent_config
+from suites.errors import EnvError, SuiteError
+from suites.vector import VectorEnv
+
+__all__ = ["BUSY", "EXIT_CODES", "OUT_OF_SPACE", "run_cell"]
+
+EXIT_CODES: dict[State, int] = {"done": 0, "failed": 1, "preempted": 3, "diverged": 4}
+OUT_OF_SPACE = 5
+"""Exit code of a worker that could not write; its status may be missing for the same reason."""
+BUSY = 75
+"""Exit code of a worker that found its cell held by another process."""
+
+
+def run_cell(
+    path: Path, *, device: str = "cpu", num_workers: int = 0, stop: StopRequest | None = None
+) -> CellStatus | None:
+    """Train the cell in ``path`` to its end, or to a request to stop; returns its last status.
+
+    Goes on from the newest checkpoint, bit for bit. Returns ``None`` where another process holds the cell. A cell that
+    fails is not an exception: its status says so. Raises :class:`StoreError` where even that cannot be written.
+    """
+    folder = CellFolder(path)
+    cell = folder.cell()
+    with folder.held() as ours:
+        if not ours:
+            return None
+        status = folder.status(cell.budget.env_steps)
+        if status.state in FINAL:
+            return status
+        heartbeat = Heartbeat(folder, cell)
+        heartbeat.start()
+        state, message = _outcome(folder, cell, heartbeat, device, num_workers, stop or StopRequest())
+        return heartbeat.finish(state, message)
+
+
+def _outcome(
+    folder: CellFolder, cell: Cell, heartbeat: Heartbeat, device: str, num_workers: int, stop: StopRequest
+) -> tuple[State, str]:
+    """Train, and put every way it may end into a state and a sentence."""
+    try:
+        _train(folder, cell, heartbeat, device, num_workers, stop)
+    except Preempted as event:
+        return "preempted", f"{event}; run again to go on"
+    except Diverged as event:
+        return "diverged", str(event)
+    except (StoreError, RegistryError, SuiteError, EnvError) as error:
+        print(error, file=sys.stderr, flush=True)
+        return "failed", str(error).replace(f"{folder.path}{os.sep}", "")  # a results folder may move
+    except Exception as error:
+        traceback.print_exc()
+        return "failed", f"{type(error).__name__}: {error}"
+    return "done", ""
+
+
+def _train(
+    folder: CellFolder, cell: Cell, heartbeat: Heartbeat, device: str, num_workers: int, stop: StopRequest
+) -> None:
+    config = agent_config(cell.agent_type).model_validate(cell.config)
+    make_agent = agent_class(cell.agent_type)
+    with (
+        VectorEnv(cell.tasks, cell.budget.num_envs, seed=cell.seed, stream=cell.stream, num_workers=num_workers) as env,
+        Evaluator(cell, num_workers) as evaluator,
+    ):
+        agent = make_agent(env.spec, config, seed=cell.seed, device=device)
+        session = CellSession(folder, cell, agent, env, evaluator, stop)
+        step, carry = session.start()
+        heartbeat.watch(session)
+        train(agent, env, step, carry, cell.budget.env_steps, session)
+
+
+def _obey_signals(stop: StopRequest) -> None:
+    """The first signal asks for a stop behind a checkpoint; the second ends the process at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.asked():
+            os._exit(EXIT_CODES["preempted"])
+        stop.ask(f"stopped by {signal.Signals(number).name}")
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, handle)
+
+
+def _stop_with_parent(stop: StopRequest) -> None:
+    """Ask for a stop when standard input closes: a launcher holds its other end, and its death closes it."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        stop.ask("its scheduler is gone")
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def main() -> int:
+    """Entry point of a worker process; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m m3po.bench.run", description="Run one cell of a study.")
+    parser.add_argument("cell", type=Path, help="folder of the cell, with its cell.json")
+    parser.add_argument("--device", default="cpu", help="passed to the agent")
+    parser.add_argument("--env-workers", type=int, default=0, help="processes that step environments; 0: none")
+    parser.add_argument("--supervised", action="store_true", help="stop when standard input closes")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stop = StopRequest()
+    _obey_signals(stop)
+    if options.supervised:
+        _stop_with_parent(stop)
+    try:
+        status = run_cell(options.cell, device=options.device, num_workers=options.env_workers, stop=stop)
+    except StoreError as error:
+        print(error, file=sys.stderr, flush=True)
+        return OUT_OF_SPACE if isinstance(error, DiskFull) else EXIT_CODES["failed"]
+    return BUSY if status is None else EXIT_CODES[status.state]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

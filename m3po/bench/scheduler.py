@@ -1,0 +1,191 @@
+"""Run cells until none is left: who is next, who ended how, and what to do when somebody wants to stop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import FrameType
+
+from m3po.bench.launch import Job, Launcher
+from m3po.bench.records import FINAL, CellStatus
+from m3po.bench.run import BUSY, EXIT_CODES, OUT_OF_SPACE
+from m3po.bench.store import CellFolder, StoreError
+
+__all__ = ["Interrupt", "run_cells"]
+
+POLL_SECONDS = 0.1
+LOOK_SECONDS = 0.5
+"""How often the status files of running cells are read."""
+
+
+class Interrupt:
+    """What Ctrl-C has asked for so far: nothing, a stop behind checkpoints, or an end at once.
+
+    ``announce`` tells the user that the first one was heard.
+    """
+
+    def __init__(self, announce: Callable[[str], None] = lambda sentence: None) -> None:
+        self.count = 0
+        self.announce = announce
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGINT, SIGTERM and SIGHUP during the block instead of dying of them."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.count += 1
+
+        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+Watch = Callable[[Mapping[str, CellStatus]], None]
+
+
+def run_cells(
+    folders: Sequence[CellFolder], launcher: Launcher, watch: Watch, interrupt: Interrupt | None = None
+) -> dict[str, CellStatus]:
+    """Run all cells that are not finished; returns every cell's last status, by id.
+
+    A cell held by another scheduler's worker is waited for, and taken over if that worker ends early. ``watch`` is
+    called about twice a second with all statuses. After one interruption no cell is started and the running ones are
+    asked to stop; after two they are killed.
+    """
+    run = _Run(list(folders), launcher, interrupt or Interrupt())
+    with run.interrupt.listening():
+        try:
+            while run.step():
+                watch(run.statuses)
+                time.sleep(POLL_SECONDS)
+        finally:
+            run.kill()
+    watch(run.statuses)
+    return run.statuses
+
+
+@dataclass
+class _Run:
+    folders: Sequence[CellFolder]
+    launcher: Launcher
+    interrupt: Interrupt
+    statuses: dict[str, CellStatus] = field(default_factory=dict)
+    waiting: deque[CellFolder] = field(default_factory=deque)
+    elsewhere: list[CellFolder] = field(default_factory=list)
+    """Cells that another scheduler's worker holds."""
+    jobs: dict[CellFolder, Job] = field(default_factory=dict)
+    _stopped: bool = False
+    _looked_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.statuses = {folder.id: _before(folder) for folder in self.folders}
+        self.waiting.extend(folder for folder in self.folders if self.statuses[folder.id].state not in FINAL)
+
+    def step(self) -> bool:
+        """Move everything on by one step; false when nothing is left to wait for."""
+        self._reap()
+        if self.interrupt.count >= 2:
+            return False
+        if self.interrupt.count == 1 and not self._stopped:
+            self._stop()
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._look()
+        while self.waiting and len(self.jobs) < self.launcher.slots:
+            self._start(self.waiting.popleft())
+        return bool(self.jobs or self.waiting or self.elsewhere)
+
+    def kill(self) -> None:
+        """End what still runs."""
+        for folder, job in self.jobs.items():
+            job.kill()
+            self.statuses[folder.id] = folder.live_status(self.statuses[folder.id].env_steps)
+        self.jobs.clear()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self.jobs:
+            self.interrupt.announce("stopping: running cells write a checkpoint; Ctrl-C again ends them at once")
+        self.waiting.clear()
+        self.elsewhere.clear()
+        for job in self.jobs.values():
+            job.stop()
+
+    def _start(self, folder: CellFolder) -> None:
+        if folder.is_held():
+            self.elsewhere.append(folder)
+            return
+        try:
+            self.jobs[folder] = self.launcher.start(folder)
+        except StoreError as error:
+            status = self.statuses[folder.id]
+            self.statuses[folder.id] = status.model_copy(update={"state": "failed", "message": str(error)})
+
+    def _reap(self) -> None:
+        for folder, job in list(self.jobs.items()):
+            code = job.poll()
+            if code is None:
+                continue
+            del self.jobs[folder]
+            if code == BUSY:
+                self.elsewhere.append(folder)
+            else:
+                self.statuses[folder.id] = _after(folder, code, self.statuses[folder.id])
+
+    def _look(self) -> None:
+        self._looked_at = time.monotonic()
+        for folder in self.jobs:
+            self.statuses[folder.id] = folder.status(self.statuses[folder.id].env_steps)
+        for folder in list(self.elsewhere):
+            status = folder.live_status(self.statuses[folder.id].env_steps)
+            self.statuses[folder.id] = status
+            if folder.is_held():
+                continue
+            self.elsewhere.remove(folder)
+            if status.state not in FINAL and status.state != "failed":
+                self.waiting.append(folder)
+
+
+def _before(folder: CellFolder) -> CellStatus:
+    """Status before the run: what failed or was stopped is pending again."""
+    try:
+        env_steps = folder.cell().budget.env_steps
+    except StoreError as error:
+        return CellStatus(id=folder.id, state="failed", env_steps=0, message=str(error))
+    status = folder.live_status(env_steps)
+    if status.state in ("failed", "preempted"):
+        return status.model_copy(update={"state": "pending", "message": ""})
+    return status
+
+
+def _after(folder: CellFolder, code: int, before: CellStatus) -> CellStatus:
+    """Status of a cell whose worker ended with ``code``; written down where the worker could not do so itself."""
+    status = folder.status(before.env_steps)
+    if EXIT_CODES.get(status.state) == code:
+        return status
+    status = status.model_copy(update={"state": "failed", "message": _cause(code, status), "eta_seconds": None})
+    # a full disk: the summary says so all the same, and the next run finds the cell unfinished
+    with suppress(StoreError), folder.held() as ours:
+        if ours:
+            folder.write_status(status)
+    return status
+
+
+def _cause(code: int, status: CellStatus) -> str:
+    """Why a worker ended, for the user."""
+    if code == OUT_OF_SPACE:
+        return "no space left on the disk; free some space and run the same command again"
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        memory = f" (its peak was {status.peak_memory_mb:.0f} MB)" if status.peak_memory_mb else ""
+        return (
+            f"its process was killed, most likely for lack of memory{memory}; "
+            "try fewer --jobs or a smaller budget.num_envs, then run the same command again"
+        )
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"its process {how} without a word; see log.txt in its folder"

@@ -1,0 +1,252 @@
+"""One process working on one cell: when to evaluate, to checkpoint, to stop, and what is written down."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from m3po.api import Agent, Carry, Metrics
+from m3po.bench.checkpoints import Checkpoint, Checkpoints, load_tree, save_tree
+from m3po.bench.evaluate import Evaluator
+from m3po.bench.loop import Clock, Diverged, Preempted
+from m3po.bench.records import Cell, CellStatus, State, normalised_score
+from m3po.bench.store import CellFolder, StoreError
+from suites.spec import Episode, VectorStep
+from suites.vector import VectorEnv
+
+__all__ = ["CellSession", "Heartbeat", "StopRequest"]
+
+CHECKPOINT_SECONDS = 300.0
+"""Longest time between two checkpoints; every evaluation brings one too."""
+
+METRIC_ROWS_PER_EVALUATION = 10
+"""Rows of training metrics between two evaluations, evenly spaced in environment steps."""
+
+
+class StopRequest:
+    """A wish to stop that anyone may utter once, with a reason."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.reason = ""
+
+    def ask(self, reason: str) -> None:
+        """Wish for a stop behind a checkpoint."""
+        self.reason = self.reason or reason
+        self._event.set()
+
+    def asked(self) -> bool:
+        """Whether anyone did."""
+        return self._event.is_set()
+
+
+@dataclass
+class Meters:
+    """Means of what the steps reported since the last row."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, value: float) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + value
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means, in order of their names; counting starts anew."""
+        means = {name: self.sums[name] / self.counts[name] for name in sorted(self.sums)}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+@dataclass
+class Progress:
+    """How far a cell is, apart from its agent and environments; part of every checkpoint."""
+
+    evaluated_at: int = -1
+    """``env_step`` of the last evaluation, −1 before the first."""
+    metrics_at: int = 0
+    """``env_step`` of the last row of metrics."""
+    last_score: float | None = None
+    meters: Meters = field(default_factory=Meters)
+
+
+class CellSession:
+    """What surrounds the training loop of a cell; implements :class:`m3po.bench.loop.Session`."""
+
+    def __init__(
+        self, folder: CellFolder, cell: Cell, agent: Agent, env: VectorEnv, evaluator: Evaluator, stop: StopRequest
+    ) -> None:
+        self.folder, self.cell, self.agent, self.env, self.evaluator, self.stop = (
+            folder,
+            cell,
+            agent,
+            env,
+            evaluator,
+            stop,
+        )
+        self.clock = Clock()
+        self.progress = Progress()
+        self.checkpoints = Checkpoints(folder.path / "checkpoints")
+        self._metrics_every = max(1, cell.evaluation.every // METRIC_ROWS_PER_EVALUATION)
+        self._checkpointed_at = time.monotonic()
+
+    def start(self) -> tuple[VectorStep, Carry]:
+        """The first step and carry: of the newest checkpoint where there is one, else of a new run.
+
+        Rows newer than that are dropped: they will be written again.
+        """
+        checkpoint = self.checkpoints.newest()
+        kept = checkpoint.env_step if checkpoint else -1
+        self.folder.evaluations.keep_until(kept)
+        self.folder.metrics.keep_until(kept)
+        if checkpoint is not None:
+            return self._restore(checkpoint)
+        step, carry = self.env.reset(), self.agent.initial_carry(self.env.num_envs)
+        self.clock = Clock()
+        return step, carry
+
+    def between_steps(self, env_step: int, carry: Carry) -> None:
+        """Evaluate, write metrics and a checkpoint where due. Raises :class:`Preempted` when a stop was asked for."""
+        self.clock.lap("other")
+        over = env_step >= self.cell.budget.env_steps
+        if env_step // self._metrics_every > self.progress.metrics_at // self._metrics_every or over:
+            self._write_metrics(env_step)
+        if self._evaluation_due(env_step, over) and not self.stop.asked():
+            self._evaluate(env_step)
+        evaluated_now = self.progress.evaluated_at == env_step
+        late = time.monotonic() - self._checkpointed_at > CHECKPOINT_SECONDS
+        if evaluated_now or late or self.stop.asked():
+            self._checkpoint(env_step, carry)
+        if self.stop.asked() and not (over and evaluated_now):
+            raise Preempted(self.stop.reason)
+
+    def record(self, env_step: int, metrics: Metrics, episodes: Sequence[Episode]) -> None:
+        """Take in the metrics of an update and the training episodes that ended. Raises :class:`Diverged`."""
+        meters = self.progress.meters
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise Diverged(f"the agent's metric {name!r} became {value} at env step {env_step}")
+            meters.add(f"agent/{name}", float(value))
+        for episode in episodes:
+            meters.add(f"train/return/{self.cell.tasks[episode.task].name}", episode.episode_return)
+
+    def _evaluation_due(self, env_step: int, over: bool) -> bool:
+        last, every = self.progress.evaluated_at, self.cell.evaluation.every
+        return last < 0 or env_step // every > last // every or (over and last < env_step)
+
+    def _evaluate(self, env_step: int) -> None:
+        records = self.evaluator(self.agent, env_step, self.clock.training, self.stop.asked)
+        self.clock.lap("evaluate")
+        if records is None:
+            return
+        self.folder.evaluations.append(record.model_dump(mode="json", by_alias=True) for record in records)
+        scores: dict[str, list[float]] = {}
+        for record in records:
+            scores.setdefault(record.task, []).append(record.score)
+        self.progress.last_score = normalised_score(self.cell.tasks, scores)
+        self.progress.evaluated_at = env_step
+
+    def _write_metrics(self, env_step: int) -> None:
+        if env_step == self.progress.metrics_at:
+            return
+        seconds = {f"time/{name}": round(value, 3) for name, value in self.clock.seconds.items()}
+        row = {"env_step": env_step, "seconds": round(self.clock.training, 3), **self.progress.meters.take(), **seconds}
+        self.folder.metrics.append([row])
+        self.progress.metrics_at = env_step
+
+    def _checkpoint(self, env_step: int, carry: Carry) -> None:
+        self.clock.lap("other")
+
+        def fill(path: Path) -> None:
+            (path / "agent").mkdir()
+            self.agent.save(path / "agent", carry)
+            state = {"env": self.env.state(), "progress": asdict(self.progress), "seconds": self.clock.seconds}
+            save_tree(path, "harness", state)
+
+        self.folder.evaluations.sync()
+        self.folder.metrics.sync()
+        self.checkpoints.write(env_step, fill)
+        self._checkpointed_at = time.monotonic()
+
+    def _restore(self, checkpoint: Checkpoint) -> tuple[VectorStep, Carry]:
+        state = load_tree(checkpoint.path, "harness")
+        step = self.env.restore(state["env"])
+        carry = self.agent.load(checkpoint.path / "agent")
+        self.clock = Clock(**state["seconds"])
+        self.progress = Progress(**{**state["progress"], "meters": Meters(**state["progress"]["meters"])})
+        return step, carry
+
+
+class Heartbeat:
+    """Rewrites the cell's status about once a second while the loop runs, however long one update takes."""
+
+    EVERY_SECONDS = 1.0
+
+    def __init__(self, folder: CellFolder, cell: Cell) -> None:
+        self._folder, self._cell = folder, cell
+        self._previous = folder.status(cell.budget.env_steps)
+        self._session: CellSession | None = None
+        self._started, self._first_step = time.monotonic(), 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def watch(self, session: CellSession) -> None:
+        """Report on ``session``, which is about to begin its loop."""
+        self._started, self._first_step = time.monotonic(), session.env.env_step
+        self._session = session
+
+    def finish(self, state: State, message: str = "") -> CellStatus:
+        """Stop beating and write the last status, which is returned. Raises :class:`StoreError`."""
+        self._over.set()
+        self._thread.join()
+        status = self.status(state, message)
+        self._folder.write_status(status)
+        return status
+
+    def status(self, state: State, message: str = "") -> CellStatus:
+        """The cell as it stands now."""
+        measured = {} if self._session is None else self._measured(self._session, running=state == "running")
+        values = {
+            "state": state,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "heartbeat": round(time.time(), 3),
+            "message": message,
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        }
+        return self._previous.model_copy(update={**values, **measured})
+
+    def _beat(self) -> None:
+        while not self._over.is_set():
+            try:
+                self._folder.write_status(self.status("running"))
+            except StoreError as error:
+                # the loop meets the same disk at its next checkpoint and says so properly
+                print(error, file=sys.stderr, flush=True)
+            self._over.wait(self.EVERY_SECONDS)
+
+    def _measured(self, session: CellSession, *, running: bool) -> dict[str, Any]:
+        env_step = session.env.env_step
+        elapsed = time.monotonic() - self._started
+        rate = (env_step - self._first_step) / elapsed if elapsed > 0 else 0.0
+        remaining = max(0, self._cell.budget.env_steps - env_step)
+        return {
+            "env_step": env_step,
+            "seconds": round(session.clock.training, 3),
+            "last_score": session.progress.last_score,
+            "steps_per_second": round(rate, 2) if rate else None,
+            "eta_seconds": round(remaining / rate, 1) if rate and running else None,
+        }

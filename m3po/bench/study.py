@@ -1,0 +1,288 @@
+"""From a suite to its cells: units of tasks × agents × seeds, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from m3po.api import AgentConfig, SearchSpace
+from m3po.bench.records import Cell, CellEntry, CellStatus
+from m3po.bench.store import CellFolder, StoreError, explained, read_json, write_json, write_text
+from m3po.registry import RegistryError, agent_config
+from suites.catalog import LoadedSuite, load_suite
+from suites.errors import SuiteError, unknown
+from suites.spec import Stream, Suite, Task
+from suites.vector import env_spec
+
+__all__ = ["Study", "StudyFolder", "build_study", "find_study", "make_cell", "search_space", "to_yaml"]
+
+HASH_DIGITS = 16
+ID_HASH_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Study:
+    """A suite and all its cells."""
+
+    suite: Suite
+    tasks: tuple[Task, ...]
+    units: tuple[tuple[Task, ...], ...]
+    """What one agent trains on: all tasks in joint mode, else one task each."""
+    cells: tuple[Cell, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AgentEntry:
+    """One agent of a suite: the name shown, the implementation, its configuration."""
+
+    name: str
+    agent_type: str
+    config: AgentConfig
+
+
+def build_study(loaded: LoadedSuite) -> Study:
+    """The cells of a suite. Raises :class:`SuiteError` with everything that is wrong, each with its position.
+
+    No environment is made and no agent imported.
+    """
+    checker = _Checker(loaded)
+    seeds = checker.seeds()
+    units = checker.units()
+    entries = checker.agents(units)
+    checker.search_spaces()
+    if checker.errors:
+        raise SuiteError(checker.errors)
+    cells = tuple(
+        make_cell(loaded.suite, unit, entry.name, entry.agent_type, entry.config, seed)
+        for seed in seeds
+        for unit in units
+        for entry in entries
+    )
+    return Study(loaded.suite, tuple(loaded.tasks), units, cells, tuple(checker.warnings))
+
+
+def make_cell(
+    suite: Suite,
+    tasks: tuple[Task, ...],
+    agent: str,
+    agent_type: str,
+    config: AgentConfig,
+    seed: int,
+    stream: Stream = "train",
+) -> Cell:
+    """A cell with its id. Equal cells have equal ids; whatever moves a result moves the id."""
+    meaning = {
+        "suite_version": suite.version,
+        "agent_type": agent_type,
+        "config": config.model_dump(mode="json"),
+        "mode": suite.mode,
+        "tasks": [task.model_dump(mode="json") for task in tasks],
+        "budget": suite.budget.model_dump(mode="json"),
+        "evaluation": suite.evaluation.model_dump(mode="json"),
+        "stream": stream,
+    }
+    digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+    unit = "joint" if suite.mode == "joint" else tasks[0].name
+    identity = {"id": f"{unit}.{agent}.s{seed}.{digest[:ID_HASH_DIGITS]}", "suite": suite.name, "agent": agent}
+    return Cell.model_validate({**meaning, **identity, "seed": seed, "config_hash": digest})
+
+
+def search_space(suite: Suite, agent: str, config_class: type[AgentConfig]) -> dict[str, SearchSpace]:
+    """What tuning varies: the suite's section ``tune`` for this agent, else what its configuration declares."""
+    declared = suite.tune.get(agent)
+    if declared is None:
+        return dict(config_class.SEARCH)
+    return {name: SearchSpace.model_validate(value) for name, value in declared.items()}
+
+
+@dataclass
+class _Checker:
+    """Collects all that is wrong with a suite in one pass."""
+
+    loaded: LoadedSuite
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, each once."""
+        declared = self.loaded.suite.seeds
+        seeds = tuple(range(declared)) if isinstance(declared, int) else declared
+        for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            self.warnings.append(f"{self._where(('seeds',))}: seed {seed} is listed more than once; it runs once")
+        return tuple(dict.fromkeys(seeds))
+
+    def units(self) -> tuple[tuple[Task, ...], ...]:
+        """The units of tasks."""
+        tasks = tuple(self.loaded.tasks)
+        return (tasks,) if self.loaded.suite.mode == "joint" else tuple((task,) for task in tasks)
+
+    def agents(self, units: Sequence[tuple[Task, ...]]) -> list[AgentEntry]:
+        """The agents whose configuration is valid and can work with every unit."""
+        entries = []
+        for name, values in self.loaded.suite.agents.items():
+            entry = self._agent(name, values)
+            if entry is not None:
+                entries.append(entry)
+                self._check_works(entry, units)
+        return entries
+
+    def search_spaces(self) -> None:
+        """Check the section ``tune``."""
+        suite = self.loaded.suite
+        for name, fields in suite.tune.items():
+            if name not in suite.agents:
+                self._error(("tune", name), unknown("agent", name, suite.agents))
+                continue
+            try:
+                config_class = agent_config(str(suite.agents[name].get("agent", name)))
+            except RegistryError:
+                continue  # said where the agent is declared
+            for key, value in fields.items():
+                if key not in config_class.model_fields:
+                    self._error(("tune", name, key), unknown(f"{name} key", key, config_class.model_fields))
+                    continue
+                try:
+                    SearchSpace.model_validate(value)
+                except ValidationError as error:
+                    for fault in error.errors():
+                        message = str(fault["msg"]).removeprefix("Value error, ")
+                        self._error(("tune", name, key, *fault["loc"]), f"search space of {key!r}: {message}")
+
+    def _agent(self, name: str, values: Mapping[str, Any]) -> AgentEntry | None:
+        agent_type = str(values.get("agent", name))
+        try:
+            config_class = agent_config(agent_type)
+        except RegistryError as error:
+            self._error(("agents", name, "agent") if "agent" in values else ("agents", name), str(error))
+            return None
+        try:
+            config = config_class.model_validate({key: value for key, value in values.items() if key != "agent"})
+        except ValidationError as error:
+            for fault in error.errors():
+                self._error(("agents", name, *fault["loc"]), _sentence(config_class, agent_type, fault))
+            return None
+        return AgentEntry(name, agent_type, config)
+
+    def _check_works(self, entry: AgentEntry, units: Sequence[tuple[Task, ...]]) -> None:
+        budget = self.loaded.suite.budget
+        sentences = [
+            sentence
+            for unit in units
+            for sentence in entry.config.check(env_spec(unit), budget.num_envs, budget.env_steps)
+        ]
+        for sentence in dict.fromkeys(sentences):
+            self._error(("agents", entry.name), f"agent {entry.name!r} cannot work: {sentence}")
+
+    def _error(self, key_path: tuple[str | int, ...], sentence: str) -> None:
+        self.errors.append(f"{self._where(key_path)}: {sentence}")
+
+    def _where(self, key_path: tuple[str | int, ...]) -> str:
+        return self.loaded.where(key_path)
+
+
+def _sentence(config_class: type[AgentConfig], agent_type: str, fault: Mapping[str, Any]) -> str:
+    """What is wrong with one field of a configuration, for the user."""
+    key = ".".join(map(str, fault["loc"]))
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return unknown(f"{agent_type} key", key, config_class.model_fields)
+    if not key:
+        return f"agent {agent_type!r}: {message}"
+    return f"{key!r} of agent {agent_type!r} is {fault['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """``results/<suite>``: the resolved suite, what cells it asks for, and their folders."""
+
+    path: Path
+
+    def create(self, study: Study, provenance: Mapping[str, Any]) -> list[CellFolder]:
+        """Write down what is to be run; returns the folders of all cells. Raises :class:`StoreError`."""
+        with explained("create", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / "suite.yaml", to_yaml(study.suite.model_dump(mode="json", exclude_none=True)))
+        write_json(self.path / "study.json", _record(study))
+        write_json(self.path / "provenance.json", dict(provenance))
+        folders = []
+        for cell in study.cells:
+            folder = CellFolder(self.path / cell.id)
+            folder.create(cell.model_copy(update={"provenance": provenance}))
+            folders.append(folder)
+        return folders
+
+    def record(self) -> dict[str, Any]:
+        """``study.json``. Raises :class:`StoreError` where this is no study's folder."""
+        path = self.path / "study.json"
+        if not path.exists():
+            raise StoreError(f"{self.path} is not the results folder of a study (it has no study.json)")
+        record = read_json(path)
+        if not isinstance(record, dict) or record.get("format") != 1:
+            raise StoreError(f"{path} cannot be understood; it is damaged or of another version")
+        return record
+
+    def entries(self) -> list[CellEntry]:
+        """The cells the suite asked for when it was run last. Raises :class:`StoreError`."""
+        try:
+            return [CellEntry.model_validate(cell) for cell in self.record()["cells"]]
+        except (KeyError, ValidationError) as error:
+            raise StoreError(f"{self.path / 'study.json'} cannot be understood; run the suite again") from error
+
+    def statuses(self, cells: Iterable[CellEntry], env_steps: int) -> dict[str, CellStatus]:
+        """Where each cell stands; ``env_steps`` is the budget of cells that have not begun."""
+        return {cell.id: CellFolder(self.path / cell.id).live_status(env_steps) for cell in cells}
+
+
+def find_study(source: str, results: Path) -> StudyFolder:
+    """The results folder that ``source`` names: a folder itself, or that of a suite given by path or name.
+
+    Raises :class:`StoreError` where there are no results, or the folder holds several studies.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        suite = load_suite(source).suite.name
+        if not (results / suite / "study.json").exists():
+            raise StoreError(
+                f"suite {suite!r} has no results in {results}; run it first, or name the folder with --results"
+            )
+        return StudyFolder(results / suite)
+    if (path / "study.json").exists():
+        return StudyFolder(path)
+    studies = sorted(child.parent for child in path.glob("*/study.json"))
+    if len(studies) == 1:
+        return StudyFolder(studies[0])
+    found = f"those of several studies ({', '.join(study.name for study in studies)}); name one" if studies else "none"
+    raise StoreError(f"{path} should hold the results of a study, but holds {found}")
+
+
+def to_yaml(document: Mapping[str, Any]) -> str:
+    """A YAML 1.2 document of plain values, keys in their order."""
+    text = io.StringIO()
+    yaml = YAML()  # the round-trip dumper keeps the order of keys
+    yaml.dump(dict(document), text)
+    return text.getvalue()
+
+
+def _record(study: Study) -> dict[str, Any]:
+    suite = study.suite
+    return {
+        "format": 1,
+        "suite": suite.name,
+        "version": suite.version,
+        "mode": suite.mode,
+        "budget": suite.budget.model_dump(mode="json"),
+        "evaluation": suite.evaluation.model_dump(mode="json"),
+        "agents": list(suite.agents),
+        "seeds": list(dict.fromkeys(cell.seed for cell in study.cells)),
+        "tasks": [task.model_dump(mode="json") for task in study.tasks],
+        "cells": [cell.entry.model_dump(mode="json") for cell in study.cells],
+    }

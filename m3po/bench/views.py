@@ -1,0 +1,218 @@
+"""What commands print: the same facts as JSON values and as text."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from m3po.bench.display import STYLES, cell_table, duration, summary
+from m3po.bench.experiment import Outcome, cores
+from m3po.bench.plan import Plan, describe
+from m3po.bench.study import Study, StudyFolder
+from m3po.registry import RegistryError, agent_config, agent_names
+from suites.catalog import load_suite, shipped_suites
+from suites.errors import SuiteError
+from suites.families import family, family_names
+
+if TYPE_CHECKING:
+    from m3po.bench.tune import TuningOutcome
+
+__all__ = [
+    "View",
+    "agent_view",
+    "inventory_view",
+    "plan_view",
+    "run_summary",
+    "status_view",
+    "suite_view",
+    "tune_view",
+    "validation_view",
+]
+
+
+@dataclass(frozen=True)
+class View:
+    """One answer in two forms."""
+
+    data: Any
+    text: RenderableType
+
+
+def run_summary(outcome: Outcome, report: Path | None) -> View:
+    """How a run ended, with the reasons of the cells that did not finish."""
+    entries = outcome.folder.entries()
+    cells = [describe(cell, outcome.statuses[cell.id]) for cell in entries]
+    lines = [summary(entries, outcome.statuses, 1) if not outcome.interrupted else _interrupted(outcome)]
+    unlucky = [status for status in outcome.statuses.values() if status.state in ("failed", "diverged")]
+    lines += [f"{status.state}: {status.id}: {status.message}" for status in unlucky]
+    if report is not None:
+        lines.append(f"report: {report}")
+    return View({"cells": cells, "report": None if report is None else str(report)}, "\n".join(lines))
+
+
+def _interrupted(outcome: Outcome) -> str:
+    states = [status.state for status in outcome.statuses.values()]
+    done = states.count("done") + states.count("diverged")
+    return f"interrupted: {done} of {len(states)} cells are finished; run the same command again to go on"
+
+
+def status_view(folder: StudyFolder) -> View:
+    """Where every cell stands."""
+    entries = folder.entries()
+    statuses = folder.statuses(entries, int(folder.record()["budget"]["env_steps"]))
+    table = cell_table([(cell, statuses[cell.id]) for cell in entries])
+    messages = [Text(f"{status.id}: {status.message}") for status in statuses.values() if status.message]
+    text = Group(table, *messages, Text(summary(entries, statuses, cores())))
+    return View({"cells": [describe(cell, statuses[cell.id]) for cell in entries]}, text)
+
+
+def plan_view(plan: Plan) -> View:
+    """What is done and missing, and what the rest will cost."""
+    table = _table(("cell", "state", "env steps", "why"))
+    for cell in plan.cells:
+        state = Text(cell["state"], style=STYLES[cell["state"]])
+        table.add_row(cell["id"], state, f"{cell['env_step']:,} / {cell['env_steps']:,}", cell["message"])
+    lines = [f"{plan.suite}: " + ", ".join(f"{count} {state}" for state, count in plan.counts.items())]
+    lines += [
+        f"{agent}: {speed['mean']:,.0f} env steps/s a cell ({speed['slowest']:,.0f} to {speed['fastest']:,.0f})"
+        for agent, speed in plan.speeds.items()
+    ]
+    lines.append(f"{plan.env_steps_left:,} env steps left, {plan.jobs} cells at a time: {_cost(plan)}")
+    return View(plan.as_json(), Group(table, Text("\n".join(lines))))
+
+
+def _cost(plan: Plan) -> str:
+    found = plan.estimate
+    if found.seconds is None:
+        return "time unknown, since not every agent has been measured; run for a minute and ask again"
+    return f"about {duration(found.seconds)} ({duration(found.low)} to {duration(found.high)})"
+
+
+def validation_view(study: Study) -> View:
+    """That a suite is valid, and how much it asks for."""
+    suite = study.suite
+    data = {"suite": suite.name, "version": suite.version, "tasks": len(study.tasks), "cells": len(study.cells)}
+    text = f"{suite.name} (version {suite.version}) is valid: {len(study.tasks)} tasks, {len(study.cells)} cells"
+    return View({**data, "valid": True, "warnings": list(study.warnings)}, text)
+
+
+def inventory_view() -> View:
+    """Agents, suites and families, with what is wrong with those that cannot be used."""
+    agents = [{"name": name, "about": _about_agent(name)} for name in agent_names()]
+    suites = [{"name": name, "about": _about_suite(path)} for name, path in shipped_suites().items()]
+    families = [{"name": name, "about": _about_family(name)} for name in family_names()]
+    data = {"agents": agents, "suites": suites, "families": families}
+    table = _table(("kind", "name", "about"))
+    for kind, rows in data.items():
+        for row in rows:
+            table.add_row(kind.removesuffix("s") if kind != "families" else "family", row["name"], row["about"])
+    return View(data, table)
+
+
+def _about_agent(name: str) -> str:
+    try:
+        return _first_sentence(agent_config(name))
+    except RegistryError as error:
+        return str(error)
+
+
+def _about_suite(path: Path) -> str:
+    try:
+        return load_suite(str(path)).suite.description
+    except SuiteError as error:
+        return error.messages[0]
+
+
+def _about_family(name: str) -> str:
+    try:
+        found = family(name)
+    except SuiteError as error:
+        return error.messages[0]
+    return f"{len(found.tasks())} tasks; sets: {', '.join(found.sets()) or 'none'}; protocol: {found.default_protocol}"
+
+
+def agent_view(name: str) -> View:
+    """Every field of an agent's configuration: type, default, meaning."""
+    config = agent_config(name)
+    properties = config.model_json_schema().get("properties", {})
+    fields = [
+        {
+            "field": key,
+            "type": _type_name(field.annotation),
+            "default": properties[key].get("default"),
+            "about": " ".join((field.description or "").split()),
+        }
+        for key, field in config.model_fields.items()
+    ]
+    table = _table(("field", "type", "default", "about"))
+    for row in fields:
+        table.add_row(row["field"], row["type"], "" if row["default"] is None else str(row["default"]), row["about"])
+    presets = {preset: dict(values) for preset, values in config.PRESETS.items()}
+    lines = [f"preset {preset}: {_pairs(values) or 'the defaults'}" for preset, values in presets.items()]
+    lines += [f"search {key}: {space.model_dump_json(exclude_defaults=True)}" for key, space in config.SEARCH.items()]
+    search = {key: space.model_dump(mode="json") for key, space in config.SEARCH.items()}
+    data = {"agent": name, "about": _first_sentence(config), "fields": fields, "presets": presets, "search": search}
+    return View(data, Group(Text(_first_sentence(config)), table, Text("\n".join(lines))))
+
+
+def suite_view(study: Study) -> View:
+    """A suite with everything resolved."""
+    suite = study.suite
+    table = _table(("task", "family", "protocol", "decisions × repeat", "score", "range"))
+    for task in study.tasks:
+        rule = task.protocol
+        episode = f"{rule.decisions} × {rule.action_repeat}"
+        table.add_row(task.name, task.family, rule.name, episode, rule.score, f"{rule.low:g} to {rule.high:g}")
+    lines = [
+        f"{suite.name}, version {suite.version}, {suite.mode}: {suite.description}".rstrip(": "),
+        f"budget of a cell: {suite.budget.env_steps:,} env steps in {suite.budget.num_envs} environments; evaluation "
+        f"every {suite.evaluation.every:,} env steps, {suite.evaluation.episodes} episodes a task",
+    ]
+    lines += [f"agent {name}: {_pairs(values) or 'the defaults'}" for name, values in suite.agents.items()]
+    lines.append(f"{len(study.cells)} cells, seeds {', '.join(map(str, dict.fromkeys(c.seed for c in study.cells)))}")
+    data = {
+        "suite": suite.model_dump(mode="json"),
+        "tasks": [task.model_dump(mode="json") for task in study.tasks],
+        "cells": [cell.entry.model_dump(mode="json") for cell in study.cells],
+    }
+    return View(data, Group(Text(lines[0]), table, Text("\n".join(lines[1:]))))
+
+
+def tune_view(outcome: TuningOutcome) -> View:
+    """The trials of a tuning study, the best last."""
+    table = _table(("trial", "state", "score", "values"))
+    for trial in outcome.trials:
+        score = "" if trial.score is None else f"{trial.score:.4f}"
+        table.add_row(str(trial.number), trial.state, score, _pairs(trial.values))
+    data = {
+        "trials": [vars(trial) for trial in outcome.trials],
+        "best": None if outcome.best is None else vars(outcome.best),
+        "suite": None if outcome.suite_file is None else str(outcome.suite_file),
+    }
+    return View(data, Group(table, Text(outcome.sentence)))
+
+
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _first_sentence(thing: type) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

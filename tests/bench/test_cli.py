@@ -1,0 +1,209 @@
+"""The command line: answers, exit codes, and speed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from m3po.bench import cli as module
+from m3po.bench.checkpoints import Checkpoints
+from m3po.bench.study import StudyFolder, build_study
+from suites.catalog import load_suite
+from tests.bench.conftest import Cli, evaluation_rows
+
+WriteSuite = Callable[..., Path]
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs a command here; returns exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            module.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
+    program = "import sys\nfrom m3po.bench.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    program += "print([name for name in ('torch', 'numpy', 'pandas', 'optuna', 'pydantic') if name in sys.modules])"
+    best = 9.0
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        best = min(best, time.perf_counter() - started)
+    assert done.stdout.endswith("[]\n")
+    for command in ("run", "plan", "status", "report", "tune", "validate", "schema", "list", "show"):
+        assert f"\n  {command} " in done.stdout
+    assert best < 0.5
+
+
+def test_validating_a_suite_imports_no_torch(write_suite: WriteSuite) -> None:
+    program = "import sys\nfrom m3po.bench.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit as end: "
+    program += "print(end.code, [name for name in ('torch', 'metaworld', 'mujoco', 'pandas') if name in sys.modules])"
+    command = [sys.executable, "-c", program, "validate", "quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("0 []\n"), done.stdout
+
+
+def test_run_status_plan_and_report(cli: Cli, call: Call, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents="{nudge: {}, random: {}}")
+    code, out, _ = call("plan", suite, "--json")
+    before = json.loads(out)
+    assert code == 0
+    assert before["counts"] == {"pending": 2}
+    assert before["env_steps_left"] == 800
+    assert before["estimate"] == {"seconds": None, "low": None, "high": None}
+
+    done = cli("run", suite)
+    assert done.returncode == 0, done.stderr
+    assert Path(tmp_path, done.stdout.splitlines()[-1].removeprefix("report: ")).exists()
+
+    code, out, _ = call("status", suite, "--json")
+    assert code == 0
+    for cell in json.loads(out)["cells"]:
+        assert cell["state"] == "done"
+        assert cell["env_step"] == 400
+        assert cell["tasks"] == ["toy-reach"]
+        assert {"id", "agent", "seed", "steps_per_second", "last_score"} <= cell.keys()
+
+    code, out, _ = call("plan", suite, "--json")
+    assert json.loads(out)["counts"] == {"done": 2}
+    code, out, _ = call("plan", suite, "--set", "seeds=3")
+    assert "4 pending" in out
+    assert "about" in out
+    assert call("status", "results/tiny")[0] == 0
+
+
+def test_report_prints_where_it_wrote(
+    call: Call, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    StudyFolder(tmp_path / "results" / "tiny").create(build_study(load_suite(str(write_suite()))), {})
+    asked: list[tuple[Path, Path | None]] = []
+
+    def write(results: Path, out: Path | None) -> Path:
+        asked.append((results, out))
+        return Path("report.html")
+
+    monkeypatch.setattr("analysis.report.write", write)
+    assert call("report", write_suite(), "--out", "there") == (0, "report.html\n", "")
+    assert call("report", "results/tiny", "--json")[1] == '{"report": "report.html"}\n'
+    assert asked == [(Path("results/tiny"), Path("there")), (Path("results/tiny"), None)]
+
+
+def test_a_failed_cell_ends_in_1_and_is_explained(cli: Cli, write_suite: WriteSuite) -> None:
+    done = cli("run", write_suite(agents="{nudge: {fault: exit}, random: {}}"), "--no-report", "--json")
+    assert done.returncode == 1
+    states = {cell["agent"]: (cell["state"], cell["message"]) for cell in json.loads(done.stdout)["cells"]}
+    assert states["random"] == ("done", "")
+    assert states["nudge"] == (
+        "failed",
+        "its process ended with exit code 17 without a word; see log.txt in its folder",
+    )
+
+
+def test_bad_input_is_a_sentence_and_ends_in_2(call: Call, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite()
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file, not a folder")
+    cases = [
+        (("run", "no-such-suite"), "no such file"),
+        (("run", suite, "--set", "agents.nudge.rat=1"), "unknown nudge key 'rat'; nearest: 'rate'"),
+        (("run", suite, "--set", "agents.ndge={}"), "unknown agent 'ndge'; nearest: 'nudge'"),
+        (("run", suite, "--results", blocked), f"cannot create {blocked / 'tiny'}"),
+        (("run", suite, "--device", "tpu"), "unknown device 'tpu'; expected auto, cpu or cuda"),
+        (("run", suite, "--jobs", "0"), "--jobs"),
+        (("run", suite, "--jbos", "1"), "No such option"),
+        (("status", suite), "suite 'tiny' has no results in results; run it first"),
+        (("status", tmp_path), "should hold the results of a study, but holds none"),
+        (("report", "nowhere"), "no such file"),
+        (("tune", suite, "--agent", "nugde", "--trials", "1"), "unknown agent 'nugde'; nearest: 'nudge'"),
+        (("validate", suite, "--set", "agents.nudge.batch=5"), "batch (5) is above the 4 environments"),
+        (("show", "agent", "nudg"), "unknown agent 'nudg'; nearest: 'nudge'"),
+        (("frobnicate",), "No such command"),
+    ]
+    for arguments, sentence in cases:
+        code, _, err = call(*arguments)
+        assert code == 2, arguments
+        assert sentence in err, (arguments, err)
+        assert "Traceback" not in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused_at_the_start(call: Call, write_suite: WriteSuite, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir(mode=0o555)
+    code, _, err = call("run", write_suite())
+    assert code == 2
+    assert "permission denied; make the folder writable" in err
+
+
+def test_our_own_faults_show_a_traceback(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("m3po.bench.views.inventory_view", broken)
+    with pytest.raises(ZeroDivisionError):
+        module.main(["list"])
+
+
+def test_a_missing_gpu_is_an_error_and_never_a_silent_cpu(
+    call: Call, plugin: Path, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    # a torch without a GPU, the same on every machine
+    (plugin / "torch.py").write_text("class cuda:\n    is_available = staticmethod(lambda: False)\n")
+    code, _, err = call("run", write_suite(), "--device", "cuda")
+    assert code == 2
+    assert "torch finds no GPU" in err
+    assert not (tmp_path / "results").exists(), "refused before the first cell"
+
+
+def test_everything_can_be_shown(call: Call, write_suite: WriteSuite) -> None:
+    code, out, _ = call("show", "agent", "nudge", "--json")
+    assert code == 0
+    fields = {row["field"]: row for row in json.loads(out)["fields"]}
+    assert fields["rate"] == {"field": "rate", "type": "float", "default": 0.05, "about": "Size of a nudge."}
+    assert json.loads(out)["presets"]["bold"] == {"rate": 0.5}
+    code, out, _ = call("show", "agent", "nudge")
+    assert "Environments a nudge looks at." in out
+    code, out, _ = call("show", "suite", write_suite(), "--json")
+    assert [task["name"] for task in json.loads(out)["tasks"]] == ["toy-reach"]
+    assert "toy-reach" in call("show", "suite", write_suite())[1]
+    code, out, _ = call("list", "--json")
+    listed = json.loads(out)
+    assert {"nudge", "random", "ppo", "m3po", "dreamerv3"} <= {row["name"] for row in listed["agents"]}
+    assert {"quick", "mt50"} <= {row["name"] for row in listed["suites"]}
+    assert {"metaworld", "dm_control"} <= {row["name"] for row in listed["families"]}
+    assert json.loads(call("schema")[1])["properties"]["extends"]
+    assert json.loads(call("validate", write_suite(), "--json")[1])["cells"] == 1
+
+
+def test_a_full_disk_fails_the_cell_and_the_same_command_goes_on(
+    cli: Cli, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    suite = write_suite(agents="{nudge: {rate: 0.01}}")
+    # no file may exceed 3 kB: a checkpoint fits, but not the whole table of metrics with 40 rows of 170 bytes
+    program = f"{sys.executable} -c 'from m3po.bench.cli import main; main()'"
+    limited = ["bash", "-c", f"ulimit -f 3; exec {program} run {suite} --no-report"]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert ": cannot append to metrics.jsonl: file too large; free some space and run the same command again" in done.stdout
+    assert "Traceback" not in done.stderr
+    (cell,) = [path.parent for path in (tmp_path / "results" / "tiny").glob("*/cell.json")]
+    kept = Checkpoints(cell / "checkpoints").newest()
+    assert kept is not None
+    assert kept.env_step == max(row["env_step"] for row in evaluation_rows(cell)) > 0
+    again = cli("run", suite, "--no-report")
+    assert again.returncode == 0, again.stderr
+    assert [row["env_step"] for row in evaluation_rows(cell)] == [step for step in range(0, 401, 100) for _ in range(3)]

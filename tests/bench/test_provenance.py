@@ -1,0 +1,53 @@
+"""Provenance: enough to judge a result by, and nothing that is private."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from m3po.bench import provenance
+
+
+def test_provenance_names_versions_and_hardware() -> None:
+    found = provenance.gather("cpu")
+    assert {"time", "device", "python", "platform", "cpu", "cores", "packages", "commit", "dirty"} == found.keys()
+    assert found["packages"]["numpy"]
+    assert "torch" in found["packages"]
+
+
+def test_provenance_holds_no_path_host_or_user() -> None:
+    found = json.dumps({key: value for key, value in provenance.gather("cpu").items() if key != "cpu"})
+    assert str(Path.home()) not in found
+    assert str(Path(__file__).parents[2]) not in found
+    if len(socket.gethostname()) > 4:
+        assert socket.gethostname() not in found
+    assert f'"{getpass.getuser()}"' not in found
+
+
+def test_the_commit_is_that_of_our_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "m3po"
+    (package / "bench").mkdir(parents=True)
+    (package / "api.py").write_text("")
+    monkeypatch.setattr(provenance, "__file__", str(package / "bench" / "provenance.py"))
+    assert provenance.gather("cpu")["commit"] is None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@y", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    assert provenance.gather("cpu")["commit"] is None, "inside somebody's repository, but not part of it"
+    git("add", ".")
+    git("commit", "-qm", "first")
+    found = provenance.gather("cpu")
+    assert (found["commit"], found["dirty"]) == (git("rev-parse", "HEAD"), False)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "x").write_text("")
+    assert provenance.gather("cpu")["dirty"] is False, "results are not code"
+    (package / "api.py").write_text("changed")
+    assert provenance.gather("cpu")["dirty"] is True

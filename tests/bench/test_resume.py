@@ -1,0 +1,120 @@
+"""Kill -9 at bad moments; run again; the rows are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from m3po.bench.store import CellFolder
+from tests.bench.conftest import Cli, evaluation_rows, metric_rows, wait_for
+
+WriteSuite = Callable[..., Path]
+SLOW = "{nudge: {pause: 0.01}}"
+
+
+def _cells(results: Path) -> list[Path]:
+    study = json.loads((results / "tiny" / "study.json").read_text())
+    return [results / "tiny" / cell["id"] for cell in study["cells"]]
+
+
+def _env_step(results: Path) -> int:
+    if not (results / "tiny" / "study.json").exists():
+        return -1
+    return max(CellFolder(cell).status().env_step for cell in _cells(results))
+
+
+def _assert_equal_rows(results: Path, expected: Path) -> None:
+    for cell in _cells(results):
+        assert evaluation_rows(cell) == evaluation_rows(expected / "tiny" / cell.name)
+        assert metric_rows(cell) == metric_rows(expected / "tiny" / cell.name)
+
+
+def test_killing_worker_and_scheduler_changes_no_row(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents=SLOW)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert cli("run", suite, "--results", whole, "--no-report").returncode == 0
+
+    scheduler = cli.start("run", suite, "--results", killed, "--no-report")
+    wait_for(lambda: _env_step(killed) >= 120, what="training")
+    worker = CellFolder(_cells(killed)[0]).status().pid
+    os.kill(worker, signal.SIGKILL)
+    out, _ = scheduler.communicate(timeout=20)
+    assert scheduler.returncode == 1
+    assert "killed, most likely for lack of memory" in out
+
+    scheduler = cli.start("run", suite, "--results", killed, "--no-report")
+    wait_for(lambda: _env_step(killed) >= 240, what="training")
+    scheduler.kill()
+    # at once, while the orphaned worker may still hold its cell
+    last = cli("run", suite, "--results", killed, "--no-report")
+    assert last.returncode == 0, last.stderr
+    _assert_equal_rows(killed, whole)
+
+
+def test_two_schedulers_share_the_cells(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents=SLOW, seeds="2")
+    results = tmp_path / "results"
+    both = [cli.start("run", suite, "--results", results, "--no-report", "--jobs", 1) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    for cell in _cells(results):
+        # evaluations at 0, 100, 200, 300, 400 with 3 episodes each: every cell ran once
+        assert len(evaluation_rows(cell)) == 15
+        assert "Traceback" not in (cell / "log.txt").read_text()
+
+
+def test_ctrl_c_once_checkpoints_and_the_next_run_goes_on(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents=SLOW, seeds="3")
+    process = cli.start("run", suite, "--jobs", 1)
+    results = tmp_path / "results"
+    wait_for(lambda: _env_step(results) >= 20, what="training")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert "interrupted: 0 of 3 cells are finished" in out
+    states = [CellFolder(cell).live_status().state for cell in _cells(results)]
+    assert states == ["preempted", "pending", "pending"]
+    stopped_at = CellFolder(_cells(results)[0]).status().env_step
+    assert (_cells(results)[0] / "checkpoints" / str(stopped_at) / "done").exists()
+
+
+def test_ctrl_c_twice_ends_everything_at_once(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    process = cli.start("run", write_suite(agents="{nudge: {pause: 30}}"))
+    cell = wait_for(lambda: _running_cell(tmp_path / "results"), what="the cell")
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert any("Ctrl-C again" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 3
+    assert not cell.is_held(), "the worker lives on"
+    assert cell.live_status().state == "preempted"
+
+
+def _running_cell(results: Path) -> CellFolder | None:
+    if not (results / "tiny" / "study.json").exists():
+        return None
+    cell = CellFolder(_cells(results)[0])
+    # the status says 'running' from the start; the first checkpoint shows that signals are obeyed
+    return cell if (cell.path / "checkpoints" / "0" / "done").exists() else None
+
+
+def test_an_amended_suite_runs_what_is_missing(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    assert cli("run", write_suite(), "--no-report").returncode == 0
+    (first,) = _cells(results)
+    before = (first / "evaluations.jsonl").stat().st_mtime_ns, (first / "status.json").stat().st_mtime_ns
+    assert cli("run", write_suite(seeds="2"), "--no-report").returncode == 0
+    assert len(_cells(results)) == 2
+    assert all(CellFolder(cell).status().state == "done" for cell in _cells(results))
+    assert ((first / "evaluations.jsonl").stat().st_mtime_ns, (first / "status.json").stat().st_mtime_ns) == before
+
+    edited = cli("run", write_suite(agents="{nudge: {rate: 0.1}}"), "--no-report")
+    assert edited.returncode == 0
+    (anew,) = _cells(results)
+    assert anew != first
+    assert first.exists(), "the superseded result is kept"

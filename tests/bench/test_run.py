@@ -1,0 +1,229 @@
+"""One cell: what it writes, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3po.bench import session
+from m3po.bench.checkpoints import Checkpoints
+from m3po.bench.run import run_cell
+from m3po.bench.session import StopRequest
+from m3po.bench.store import CellFolder
+from m3po.bench.study import StudyFolder, build_study
+from suites.catalog import load_suite
+from tests.bench.conftest import evaluation_rows, metric_rows, wait_for
+
+MakeCell = Callable[..., CellFolder]
+
+
+@pytest.fixture
+def make_cell(plugin: Path, write_suite: Callable[..., Path], tmp_path: Path) -> MakeCell:
+    """The folder of the first cell of the small suite, with keys replaced."""
+
+    def make(results: str = "results", **lines: str) -> CellFolder:
+        study = build_study(load_suite(str(write_suite(**lines))))
+        return StudyFolder(tmp_path / results / study.suite.name).create(study, {})[0]
+
+    return make
+
+
+def test_a_cell_evaluates_at_the_start_at_every_period_and_at_the_end(make_cell: MakeCell) -> None:
+    folder = make_cell(budget="{env_steps: 250, num_envs: 4}")
+    status = run_cell(folder.path)
+    assert status is not None
+    assert (status.state, status.message) == ("done", "")
+    rows = evaluation_rows(folder.path)
+    # 4 environments: env_step moves by 4, so the budget of 250 is reached at 252
+    assert [row["env_step"] for row in rows] == [step for step in (0, 100, 200, 252) for _ in range(3)]
+    assert [row["episode"] for row in rows] == [0, 1, 2] * 4
+    assert status.env_step == 252
+
+
+def test_every_evaluation_starts_from_the_same_states_and_leaves_training_alone(make_cell: MakeCell) -> None:
+    often = make_cell("often", evaluation="{every: 20, episodes: 3}")
+    seldom = make_cell("seldom", evaluation="{every: 200, episodes: 3}")
+    assert run_cell(often.path) is not None
+    assert run_cell(seldom.path) is not None
+    common = [row for row in evaluation_rows(often.path) if row["env_step"] in (0, 200, 400)]
+    for row in common:
+        row.pop("config_hash")
+    expected = evaluation_rows(seldom.path)
+    for row in expected:
+        row.pop("config_hash")
+    assert common == expected
+
+
+def test_exactly_the_stated_episodes_where_they_end_early(make_cell: MakeCell) -> None:
+    # toy-terminate's episodes differ in length; 40 episodes need two rounds of the 32 environments
+    folder = make_cell(
+        tasks="{family: toy, names: [toy-terminate]}", evaluation="{every: 400, episodes: 40}", agents="{random: {}}"
+    )
+    assert run_cell(folder.path) is not None
+    rows = evaluation_rows(folder.path)
+    assert [row["episode"] for row in rows] == [*range(40), *range(40)]
+    assert len({row["length"] for row in rows}) > 1
+
+
+def test_metrics_are_evenly_spaced_means(make_cell: MakeCell) -> None:
+    folder = make_cell()
+    assert run_cell(folder.path) is not None
+    rows = folder.metrics.rows()
+    # evaluation every 100, ten rows of metrics in between: each time env_step, in steps of 4, passes a multiple of 10
+    assert [row["env_step"] for row in rows[:5]] == [12, 20, 32, 40, 52]
+    assert rows[-1]["env_step"] == 400
+    accounts = rows[-1]
+    assert accounts["seconds"] == pytest.approx(
+        accounts["time/env"] + accounts["time/agent"] + accounts["time/other"], abs=0.003
+    )
+    assert {"agent/loss", "train/return/toy-reach"} <= set().union(*rows)
+
+
+@pytest.mark.parametrize("steps_before", [1, 37, 100])
+def test_a_stopped_cell_goes_on_bit_for_bit(
+    make_cell: MakeCell, steps_before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = make_cell("whole"), make_cell("parts")
+    assert run_cell(whole.path) is not None
+    with monkeypatch.context() as patch:
+        record = session.CellSession.record
+        taken = 0
+
+        def stop_after(self: session.CellSession, *arguments: Any) -> None:
+            nonlocal taken
+            taken += 1
+            if taken == steps_before:
+                self.stop.ask("enough")
+            record(self, *arguments)
+
+        patch.setattr(session.CellSession, "record", stop_after)
+        status = run_cell(parts.path, stop=StopRequest())
+    assert status is not None
+    if steps_before < 100:  # at step 100 of 4 environments the budget is used up: it ends as a whole run does
+        assert (status.state, status.env_step) == ("preempted", 4 * steps_before)
+        assert status.message == "enough; run again to go on"
+    finished = run_cell(parts.path)
+    assert finished is not None
+    if steps_before == 100:
+        finished = run_cell(parts.path)
+        assert finished is not None
+    assert finished.state == "done"
+    assert evaluation_rows(parts.path) == evaluation_rows(whole.path)
+    assert metric_rows(parts.path) == metric_rows(whole.path)
+    assert _last_state(parts) == _last_state(whole)
+    assert finished.seconds >= status.seconds
+
+
+def _last_state(folder: CellFolder) -> tuple[str, bytes]:
+    checkpoint = Checkpoints(folder.path / "checkpoints").newest()
+    assert checkpoint is not None
+    agent = checkpoint.path / "agent"
+    return (agent / "state.json").read_text(), (agent / "arrays.npz").read_bytes()
+
+
+def test_a_finished_cell_is_left_alone(make_cell: MakeCell) -> None:
+    folder = make_cell()
+    first = run_cell(folder.path)
+    before = (folder.path / "evaluations.jsonl").stat().st_mtime_ns
+    assert run_cell(folder.path) == first
+    assert (folder.path / "evaluations.jsonl").stat().st_mtime_ns == before
+
+
+def test_only_one_process_holds_a_cell(make_cell: MakeCell) -> None:
+    folder = make_cell()
+    with folder.held() as ours:
+        assert ours
+        assert folder.is_held()
+        assert run_cell(folder.path) is None
+    assert not folder.is_held()
+
+
+@pytest.mark.parametrize(("fault", "what"), [("nan", "action"), ("metric", "'loss'")])
+def test_divergence_is_an_outcome_with_its_step(make_cell: MakeCell, fault: str, what: str) -> None:
+    folder = make_cell(agents=f"{{nudge: {{fault: {fault}}}}}")
+    status = run_cell(folder.path)
+    assert status is not None
+    # the 30th update belongs to env_step 120
+    assert (status.state, status.env_step) == ("diverged", 120)
+    assert what in status.message
+    assert "120" in status.message
+    assert {row["env_step"] for row in evaluation_rows(folder.path)} == {0, 100}
+    kept = Checkpoints(folder.path / "checkpoints").newest()
+    assert kept is not None
+    assert kept.env_step == 100
+    assert run_cell(folder.path) == status, "a diverged cell is finished"
+
+
+def test_a_crash_fails_the_cell_with_its_reason(make_cell: MakeCell) -> None:
+    folder = make_cell(agents="{nudge: {fault: crash}}")
+    status = run_cell(folder.path)
+    assert status is not None
+    assert (status.state, status.message) == ("failed", "ZeroDivisionError: the agent broke")
+
+
+def test_joint_cells_record_every_task(make_cell: MakeCell) -> None:
+    folder = make_cell(tasks="{family: toy, set: all}", mode="joint")
+    status = run_cell(folder.path)
+    assert status is not None
+    assert folder.id.startswith("joint.nudge.s0.")
+    rows = evaluation_rows(folder.path)
+    assert [row["task"] for row in rows[:6]] == ["toy-reach"] * 3 + ["toy-terminate"] * 3
+    # last_score: the mean over both tasks of (mean score + 20) / 20, since toy scores lie in -20 … 0
+    last = [row for row in rows if row["env_step"] == 400]
+    assert status.last_score == pytest.approx(sum(row["score"] + 20 for row in last) / 6 / 20)
+    assert status.last_score is not None
+    assert math.isfinite(status.last_score)
+
+
+def test_signals_stop_a_worker_behind_a_checkpoint(make_cell: MakeCell) -> None:
+    folder = make_cell(agents="{nudge: {pause: 0.05}}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "m3po.bench.run", str(folder.path)], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
+    wait_for(lambda: folder.status().env_step > 20)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=10) == 3
+    status = folder.live_status()
+    assert (status.state, status.message) == ("preempted", "stopped by SIGUSR1; run again to go on")
+    checkpoint = Checkpoints(folder.path / "checkpoints").newest()
+    assert checkpoint is not None
+    assert checkpoint.env_step == status.env_step > 20
+
+
+def test_a_supervised_worker_stops_when_its_parent_is_gone(make_cell: MakeCell) -> None:
+    folder = make_cell(agents="{nudge: {pause: 0.05}}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "m3po.bench.run", str(folder.path), "--supervised"],
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
+    )
+    wait_for(lambda: folder.status().env_step > 20)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=10) == 3
+    assert "scheduler is gone" in folder.live_status().message
+
+
+def test_a_status_without_its_process_is_told_from_a_running_one(make_cell: MakeCell) -> None:
+    folder = make_cell()
+    folder.write_status(folder.status(400).model_copy(update={"state": "running", "env_step": 100}))
+    assert folder.live_status().state == "preempted"
+    with folder.held():
+        assert folder.live_status().state == "running"
+
+
+def test_the_cell_file_holds_no_path(make_cell: MakeCell, tmp_path: Path) -> None:
+    folder = make_cell()
+    assert run_cell(folder.path) is not None
+    for name in ("cell.json", "status.json", "evaluations.jsonl", "metrics.jsonl"):
+        assert str(tmp_path) not in (folder.path / name).read_text()
+    record = json.loads((folder.path / "cell.json").read_text())
+    assert record["config"] == {"preset": "default", "rate": 0.05, "batch": 2, "pause": 0.0, "fault": ""}

@@ -1,0 +1,132 @@
+"""From a suite to cells: ids, hashes, and every error with its position before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from m3po.bench.store import StoreError
+from m3po.bench.study import Study, StudyFolder, build_study, find_study
+from suites.catalog import load_suite
+from suites.errors import SuiteError
+
+pytestmark = pytest.mark.usefixtures("plugin")
+
+WriteSuite = Callable[..., Path]
+
+
+@pytest.fixture
+def study(write_suite: WriteSuite) -> Callable[..., Study]:
+    return lambda **lines: build_study(load_suite(str(write_suite(**lines))))
+
+
+def _errors(path: Path) -> list[str]:
+    with pytest.raises(SuiteError) as caught:
+        build_study(load_suite(str(path)))
+    return [message.removeprefix(f"{path}:") for message in caught.value.messages]
+
+
+def test_cells_are_units_times_agents_times_seeds(study: Callable[..., Study]) -> None:
+    tasks = "{family: toy, set: all}"
+    apart = study(tasks=tasks, agents="{nudge: {}, random: {}}", seeds="[3, 0]")
+    assert len(apart.cells) == 2 * 2 * 2
+    assert [cell.id.rpartition(".")[0] for cell in apart.cells[:4]] == [
+        "toy-reach.nudge.s3",
+        "toy-reach.random.s3",
+        "toy-terminate.nudge.s3",
+        "toy-terminate.random.s3",
+    ]
+    together = study(tasks=tasks, mode="joint", seeds="1")
+    assert [cell.id.rpartition(".")[0] for cell in together.cells] == ["joint.nudge.s0"]
+    assert together.cells[0].entry.tasks == ("toy-reach", "toy-terminate")
+
+
+def test_whatever_moves_a_result_moves_the_hash_and_nothing_else(study: Callable[..., Study]) -> None:
+    plain = study().cells[0]
+    assert study(seeds="2").cells[1].config_hash == plain.config_hash, "the seed has a place of its own in the id"
+    assert study(agents="{nudge: {rate: 0.05}}").cells[0].id == plain.id, "a default written out is the default"
+    assert study(agents="{random: {}, nudge: {}}").cells[1].id == plain.id
+    changes = {
+        "agents": "{nudge: {rate: 0.5}}",
+        "budget": "{env_steps: 404, num_envs: 4}",
+        "evaluation": "{every: 100, episodes: 4}",
+        "tasks": "{family: toy, names: [toy-reach], action_repeat: 2}",
+        "mode": "joint",
+    }
+    for key, value in changes.items():
+        assert study(**{key: value}).cells[0].config_hash != plain.config_hash, key
+
+
+def test_the_shown_name_may_differ_from_the_implementation(study: Callable[..., Study]) -> None:
+    cell = study(agents="{bold: {agent: nudge, preset: bold}}").cells[0]
+    assert (cell.agent, cell.agent_type, cell.config["rate"]) == ("bold", "nudge", 0.5)
+
+
+def test_all_errors_at_once_with_their_positions(write_suite: WriteSuite) -> None:
+    path = write_suite(
+        agents="\n  nudge: {rat: 0.1, batch: x}\n  radnom: {}\n  other: {agent: nudge, batch: 9}", tune="{nudge: {}}"
+    )
+    assert _errors(path) == [
+        "7:21: 'batch' of agent 'nudge' is 'x': input should be a valid integer, unable to parse string as an integer",
+        "7:11: unknown nudge key 'rat'; nearest: 'rate'; known: batch, fault, pause, preset, rate",
+        "8:3: unknown agent 'radnom'; nearest: 'random'; known: dreamerv3, m3po, nudge, ppo, random",
+        "9:3: agent 'other' cannot work: batch (9) is above the 4 environments",
+    ]
+
+
+def test_search_spaces_are_checked(write_suite: WriteSuite, tmp_path: Path) -> None:
+    path = write_suite()
+    path.write_text(
+        path.read_text() + "tune:\n  nudge:\n    rat: {low: 0, high: 1}\n    rate: {low: 2, high: 1}\n  rundom: {}\n"
+    )
+    assert _errors(path) == [
+        "10:5: unknown nudge key 'rat'; nearest: 'rate'; known: batch, fault, pause, preset, rate",
+        "11:5: search space of 'rate': 'low' (2) must be below 'high' (1)",
+        "12:3: unknown agent 'rundom'; known: nudge",
+    ]
+
+
+def test_a_seed_listed_twice_runs_once_with_a_warning(study: Callable[..., Study]) -> None:
+    built = study(seeds="[4, 4, 0]")
+    assert [cell.seed for cell in built.cells] == [4, 0]
+    assert "seed 4 is listed more than once" in built.warnings[0]
+    assert ":7:1:" in built.warnings[0]
+
+
+def test_the_written_suite_loads_and_asks_for_the_same_cells(
+    study: Callable[..., Study], write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    built = build_study(load_suite(str(write_suite()), ["agents.nudge.rate=0.3"]))
+    folder = StudyFolder(tmp_path / "results" / "tiny")
+    folder.create(built, {"python": "3"})
+    again = build_study(load_suite(str(folder.path / "suite.yaml")))
+    assert [cell.id for cell in again.cells] == [cell.id for cell in built.cells]
+    assert [entry.id for entry in folder.entries()] == [cell.id for cell in built.cells]
+    sealed = json.loads((folder.path / built.cells[0].id / "cell.json").read_text())
+    assert sealed["provenance"] == {"python": "3"}
+    folder.create(built, {"python": "4"})
+    assert json.loads((folder.path / built.cells[0].id / "cell.json").read_text()) == sealed, "a sealed cell stays"
+    (folder.path / built.cells[0].id / "cell.json").write_text("{")
+    folder.create(built, {"python": "4"})
+    assert json.loads((folder.path / built.cells[0].id / "cell.json").read_text())["provenance"] == {"python": "4"}
+
+
+def test_results_are_found_by_folder_and_by_suite(
+    study: Callable[..., Study], write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    suite = str(write_suite())
+    with pytest.raises(StoreError, match="suite 'tiny' has no results in"):
+        find_study(suite, results)
+    StudyFolder(results / "tiny").create(study(), {})
+    for source in (suite, str(results / "tiny"), str(results)):
+        assert find_study(source, results).path == results / "tiny"
+    StudyFolder(results / "other").create(study(), {})
+    with pytest.raises(StoreError, match="several studies \\(other, tiny\\); name one"):
+        find_study(str(results), results)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="holds none"):
+        find_study(str(tmp_path / "empty"), results)
