@@ -1,0 +1,171 @@
+"""Configuration of DreamerV3. "Original" is github.com/danijar/dreamerv3, ``configs.yaml``, with ``dmc_proprio``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from m3po.api import AgentConfig, EnvSpec, SearchSpace
+
+__all__ = ["DreamerV3Config"]
+
+
+class DreamerV3Config(AgentConfig):
+    """Every number of the agent. The defaults are the original's size of 12 million parameters."""
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "size1m": {"deter": 512, "hidden": 64, "classes": 4, "units": 64},
+        "size12m": {},
+        "size25m": {"deter": 3072, "hidden": 384, "classes": 24, "units": 384},
+        "size50m": {"deter": 4096, "hidden": 512, "classes": 32, "units": 512},
+        "size100m": {"deter": 6144, "hidden": 768, "classes": 48, "units": 768},
+        "size200m": {"deter": 8192, "hidden": 1024, "classes": 64, "units": 1024},
+        # Ours, for a CPU: small networks need a larger step size, a short run a short warm-up.
+        "nano": {
+            "deter": 128,
+            "hidden": 64,
+            "stoch": 8,
+            "classes": 8,
+            "units": 64,
+            "layers": 2,
+            "batch_size": 16,
+            "batch_length": 16,
+            "imagination": 10,
+            "imagine_last": 8,
+            "train_ratio": 64.0,
+            "learning_rate": 1e-3,
+            "warmup": 100,
+        },
+    }
+    SEARCH: ClassVar[Mapping[str, SearchSpace]] = {
+        "learning_rate": SearchSpace(low=1e-5, high=3e-3, log=True),
+        "train_ratio": SearchSpace(choices=(32.0, 64.0, 128.0, 256.0)),
+        "ent_coef": SearchSpace(low=1e-5, high=1e-2, log=True),
+    }
+
+    # World model
+    deter: int = Field(default=2048, ge=1)
+    """Size of the deterministic recurrent state (original, size12m)."""
+    hidden: int = Field(default=256, ge=1)
+    """Width of the layers around the recurrent core (original, size12m)."""
+    stoch: int = Field(default=32, ge=1)
+    """Number of categorical latents (original)."""
+    classes: int = Field(default=16, ge=2)
+    """Classes of each latent (original, size12m)."""
+    blocks: int = Field(default=8, ge=1)
+    """Blocks of the block-diagonal recurrent weights; divides ``deter`` (original)."""
+    units: int = Field(default=256, ge=1)
+    """Width of encoder, decoder and heads (original, size12m)."""
+    layers: int = Field(default=3, ge=1)
+    """Hidden layers of encoder, decoder, actor and critic; reward and continue heads have one (original)."""
+    unimix: float = Field(default=0.01, ge=0, lt=1)
+    """Share of the uniform distribution mixed into every latent (original)."""
+    free_nats: float = Field(default=1.0, ge=0)
+    """KL below which neither KL loss has a gradient (original)."""
+    bins: int = Field(default=255, ge=3)
+    """Two-hot bins of reward and value, odd (original)."""
+
+    # Loss weights
+    rec_coef: float = Field(default=1.0, ge=0)
+    """Weight of reconstructing the observation (original)."""
+    reward_coef: float = Field(default=1.0, ge=0)
+    """Weight of predicting the reward (original)."""
+    continue_coef: float = Field(default=1.0, ge=0)
+    """Weight of predicting that the episode goes on (original)."""
+    dyn_coef: float = Field(default=1.0, ge=0)
+    """Weight of the KL that teaches the prior (original; 0.5 in the 2023 preprint)."""
+    rep_coef: float = Field(default=0.1, ge=0)
+    """Weight of the KL that regularises the posterior (original)."""
+    replay_value_coef: float = Field(default=0.3, ge=0)
+    """Weight of the critic's loss on replayed rewards, which also shapes the world model (original)."""
+    ent_coef: float = Field(default=3e-4, ge=0)
+    """Weight of the actor's entropy (original)."""
+    slow_coef: float = Field(default=1.0, ge=0)
+    """Weight of the critic's pull towards its slow copy (original)."""
+
+    # Behaviour
+    imagination: int = Field(default=15, ge=1)
+    """Imagined decisions per start state (original)."""
+    imagine_last: int = Field(default=0, ge=0)
+    """Imagine from, and learn replayed values on, this many last observations of each sequence; 0: all (original)."""
+    horizon: float = Field(default=333.0, gt=1)
+    """Decisions over which rewards count: γ = 1 − 1/horizon (original)."""
+    lam: float = Field(default=0.95, ge=0, le=1)
+    """λ of the returns (original)."""
+    min_std: float = Field(default=0.1, gt=0)
+    """Smallest standard deviation of the actor (original)."""
+    max_std: float = Field(default=1.0, gt=0)
+    """Largest standard deviation of the actor (original)."""
+    return_rate: float = Field(default=0.01, gt=0, le=1)
+    """Rate at which the 5–95 % range of returns moves (original)."""
+    return_floor: float = Field(default=1.0, gt=0)
+    """Smallest range that advantages are divided by (original)."""
+    slow_rate: float = Field(default=0.02, gt=0, le=1)
+    """Rate at which the slow critic follows (original)."""
+
+    # Optimiser
+    learning_rate: float = Field(default=4e-5, gt=0)
+    """Step size of the one optimiser (original)."""
+    warmup: int = Field(default=1000, ge=0)
+    """Gradient steps over which the step size grows from 0 (original)."""
+    agc: float = Field(default=0.3, gt=0)
+    """Adaptive clipping: largest gradient norm as a share of the parameter's norm, per tensor (original)."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum (original)."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Rate of the squared gradients (original)."""
+    eps: float = Field(default=1e-20, gt=0)
+    """Added to the root of the squared gradients (original)."""
+
+    # Data
+    batch_size: int = Field(default=16, ge=1)
+    """Sequences per gradient step (original)."""
+    batch_length: int = Field(default=64, ge=2)
+    """Observations per sequence (original)."""
+    train_ratio: float = Field(default=1024.0, gt=0)
+    """Replayed observations per decision in an environment (original, at action repeat 1)."""
+    learning_starts: int = Field(default=1024, ge=0)
+    """Transitions gathered before the first gradient step (original: one batch of 16 × 64)."""
+    replay_capacity: int = Field(default=1_000_000, ge=1)
+    """Observations kept over all environments (original: 5 million)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.deter % self.blocks:
+            raise ValueError(f"'deter' ({self.deter}) must be a multiple of 'blocks' ({self.blocks})")
+        if self.bins % 2 == 0:
+            raise ValueError(f"'bins' ({self.bins}) must be odd, so that one bin is zero")
+        if self.min_std > self.max_std:
+            raise ValueError(f"'min_std' ({self.min_std:g}) must not exceed 'max_std' ({self.max_std:g})")
+        return self
+
+    def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
+        """Sentences on why this configuration cannot work with these spaces and this budget; empty when it can."""
+        problems = []
+        if self.imagine_last > self.batch_length:
+            problems.append(
+                f"'imagine_last' ({self.imagine_last}) exceeds the sequence, 'batch_length' ({self.batch_length}); "
+                "set it to 0 to imagine from every observation."
+            )
+        if len(spec.observation_shape) != 1:
+            problems.append(
+                f"dreamerv3 learns from vector observations; these have shape {spec.observation_shape}. "
+                "Choose a task with vector observations."
+            )
+        if self.replay_capacity // num_envs < self.batch_length:
+            problems.append(
+                f"'replay_capacity' ({self.replay_capacity}) over {num_envs} environments keeps fewer observations "
+                f"each than 'batch_length' ({self.batch_length}); set it to {num_envs * self.batch_length} or more."
+            )
+        decisions = env_steps // int(spec.action_repeat.min())
+        needed = max(self.learning_starts, num_envs * self.batch_length)
+        if decisions < needed:
+            problems.append(
+                f"{env_steps} environment steps are {decisions} decisions, but learning starts after {needed} "
+                "('learning_starts', and 'batch_length' in every environment); give a larger budget, fewer "
+                "environments or smaller values."
+            )
+        return problems

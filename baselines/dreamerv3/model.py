@@ -1,0 +1,125 @@
+"""The networks around the latent dynamics: encoder, decoder, reward, continuation, actor, critic."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.dreamerv3.config import DreamerV3Config
+from baselines.dreamerv3.nets import linear, mlp
+from baselines.dreamerv3.rssm import RSSM, State
+from m3po.api import EnvSpec
+from m3po.kit.distributions import Gaussian
+from m3po.kit.symlog import symexp_bins, symlog, two_hot_loss, two_hot_mean
+
+__all__ = ["BoundedNormal", "TwoHotHead", "WorldModel", "gaussian_entropy"]
+
+
+class TwoHotHead(nn.Module):
+    """A scalar predicted as a distribution over symexp-spaced bins; starts at exactly zero."""
+
+    bins: Tensor
+
+    def __init__(self, inputs: int, units: int, layers: int, bins: int) -> None:
+        super().__init__()
+        self.logits = mlp(inputs, units, layers, bins, scale=0.0)
+        self.register_buffer("bins", symexp_bins(bins), persistent=False)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Logits ``[..., bins]`` of ``feature [..., F]``."""
+        logits: Tensor = self.logits(feature)
+        return logits
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """Expected value ``[...]`` of ``logits [..., bins]``."""
+        return two_hot_mean(logits, self.bins)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy ``[...]`` of ``logits [..., bins]`` against ``target [...]``."""
+        return two_hot_loss(logits, target, self.bins)
+
+
+class BoundedNormal(nn.Module):
+    """The actor: a Gaussian over actions with tanh mean and a standard deviation in [min_std, max_std]."""
+
+    def __init__(self, inputs: int, units: int, layers: int, action_dim: int, min_std: float, max_std: float) -> None:
+        super().__init__()
+        self.min_std, self.max_std = min_std, max_std
+        self.trunk = mlp(inputs, units, layers)
+        self.mean = linear(units, action_dim, scale=0.01)
+        self.std = linear(units, action_dim, scale=0.01)
+
+    def forward(self, feature: Tensor) -> Gaussian:
+        """Distribution over ``[..., A]`` for ``feature [..., F]``; samples may leave [-1, 1] and are clipped."""
+        x = self.trunk(feature)
+        share = torch.sigmoid(self.std(x) + 2.0)
+        return Gaussian(torch.tanh(self.mean(x)), self.min_std + (self.max_std - self.min_std) * share)
+
+
+def gaussian_entropy(dist: Gaussian, mask: Tensor) -> Tensor:
+    """Entropy ``[...]`` in nats over the entries that ``mask [..., A]`` says exist: Σ ½ log(2πe σ²)."""
+    return (mask * (torch.log(dist.std) + 0.5 * math.log(2 * math.pi * math.e))).sum(-1)
+
+
+class WorldModel(nn.Module):
+    """What is learned about the tasks: latent dynamics and what they look like, pay and end.
+
+    With K > 1 tasks the task's one-hot code is appended to observation, action and feature; with one task nothing is.
+    """
+
+    observation_mask: Tensor
+    action_mask: Tensor
+
+    def __init__(self, spec: EnvSpec, config: DreamerV3Config) -> None:
+        super().__init__()
+        c = config
+        observation_size, self.num_tasks = spec.observation_size, spec.num_tasks
+        self.code_size = spec.num_tasks if spec.num_tasks > 1 else 0
+        self.feature_size = c.deter + c.stoch * c.classes + self.code_size
+        self.register_buffer("observation_mask", torch.from_numpy(spec.observation_mask).clone(), persistent=False)
+        self.register_buffer("action_mask", torch.from_numpy(spec.action_mask).float(), persistent=False)
+        self.encoder = mlp(observation_size + self.code_size, c.units, c.layers)
+        self.rssm = RSSM(
+            c.units,
+            spec.action_dim + self.code_size,
+            deter=c.deter,
+            hidden=c.hidden,
+            stoch=c.stoch,
+            classes=c.classes,
+            blocks=c.blocks,
+            unimix=c.unimix,
+        )
+        self.decoder = mlp(self.feature_size, c.units, c.layers, observation_size)
+        self.reward = TwoHotHead(self.feature_size, c.units, 1, c.bins)
+        self.goes_on = mlp(self.feature_size, c.units, 1, 1)
+
+    def code(self, task: Tensor) -> Tensor:
+        """One-hot codes ``[..., K]`` of ``task`` int64 ``[...]``, or ``[..., 0]`` when there is one task."""
+        if self.code_size:
+            return F.one_hot(task, self.code_size).float()
+        return torch.zeros(*task.shape, 0, device=task.device)
+
+    def visible(self, observation: Tensor, task: Tensor) -> Tensor:
+        """symlog of ``observation [..., D]`` with padded entries zero, whatever they held."""
+        return symlog(torch.where(self.observation_mask[task], observation, 0.0))
+
+    def token(self, visible: Tensor, task: Tensor) -> Tensor:
+        """Encoded observations ``[..., E]`` of :meth:`visible` ones ``[..., D]``."""
+        token: Tensor = self.encoder(torch.cat([visible, self.code(task)], dim=-1))
+        return token
+
+    def control(self, action: Tensor, task: Tensor) -> Tensor:
+        """What drives the dynamics: ``action [..., A]`` without padding, and the task's code."""
+        return torch.cat([action * self.action_mask[task], self.code(task)], dim=-1)
+
+    def feature(self, state: State, task: Tensor) -> Tensor:
+        """What every head sees, ``[..., F]``."""
+        return torch.cat([state.feature(), self.code(task)], dim=-1)
+
+    def continuation(self, feature: Tensor) -> Tensor:
+        """Logits ``[...]`` that the episode goes on; the discount is part of the probability."""
+        logits: Tensor = self.goes_on(feature)
+        return logits.squeeze(-1)

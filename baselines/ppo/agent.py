@@ -1,0 +1,301 @@
+"""PPO with a clipped objective (Schulman et al. 2017, arXiv 1707.06347, algorithm 1).
+
+πθ → ``model.policy`` · V → ``model.value`` · πθ_old → ``log_prob`` of the policy that acted · Â → ``advantage`` ·
+ε → ``config.clip`` · T → ``rollout.length`` · K epochs → ``config.epochs`` · M → ``config.minibatch_size``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from baselines.ppo.config import PPOConfig
+from baselines.ppo.model import ActorCritic
+from m3po.api import AgentConfig, Decision, EnvSpec, Metrics, Transition
+from m3po.kit.distributions import gaussian_log_prob
+from m3po.kit.normalize import RunningMoments
+from m3po.kit.optim import FlatAdam
+from m3po.kit.returns import gae
+from m3po.kit.rollout import Rollout
+from m3po.kit.seeding import generator, initialised_from
+from m3po.kit.state import generator_state, load_state, restore_generator, save_state
+from m3po.kit.trust_region import approximate_kl, clipped_surrogate
+
+__all__ = ["PPO"]
+
+_GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
+_LIMIT = 10.0  # of normalised observations and rewards, as in CleanRL
+
+
+class _Batch(NamedTuple):
+    """Transitions to learn from, each ``[B, ...]``; ``action`` is the one drawn, before clipping to [-1, 1]."""
+
+    features: Tensor
+    action: Tensor
+    action_mask: Tensor
+    log_prob: Tensor
+    value: Tensor
+    advantage: Tensor
+    target: Tensor
+
+
+class PPO:
+    """On-policy actor-critic for one task, or for K tasks told apart by a one-hot code.
+
+    Statistics for normalising are taken in once per rollout, before its update. The log-probabilities of the policy
+    that acted are computed with the statistics it saw, so the ratio accounts for their change.
+    """
+
+    Config: ClassVar[type[AgentConfig]] = PPOConfig
+
+    def __init__(self, spec: EnvSpec, config: PPOConfig, *, seed: int, device: str) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.num_tasks = spec.num_tasks
+        self.action_repeat = spec.action_repeat
+        self.observation_mask = torch.from_numpy(spec.observation_mask).float().to(self.device)
+        self.action_mask = torch.from_numpy(spec.action_mask).float().to(self.device)
+        self.code = torch.eye(self.num_tasks, device=self.device)
+        inputs = spec.observation_size + (self.num_tasks if self.num_tasks > 1 else 0)
+        with initialised_from(seed):
+            model = ActorCritic(inputs, config.hidden, spec.action_dim, config.initial_std)
+        self.model = model.to(self.device)
+        self.optimizer = FlatAdam(self.model, config.learning_rate, eps=1e-5)
+        self.observation_moments = RunningMoments(spec.observation_size, self.num_tasks).to(self.device)
+        self.return_moments = RunningMoments(1, self.num_tasks).to(self.device)
+        self._refresh_normalization()
+
+        self.noise = generator(seed, "act")
+        self.shuffle = generator(seed, "minibatches")
+        self.rollout: Rollout | None = None
+        self.discounted_return: NDArray[np.float32] | None = None
+        self.env_steps = 0
+
+    def initial_carry(self, num_envs: int) -> None:
+        """PPO keeps nothing between decisions."""
+
+    @torch.no_grad()
+    def act(
+        self,
+        carry: None,
+        observation: NDArray[np.float32],
+        first: NDArray[np.bool_],
+        task: NDArray[np.int64],
+        *,
+        explore: bool,
+    ) -> Decision:
+        task_index = torch.from_numpy(task).to(self.device)
+        mask = self.action_mask[task_index]
+        policy = self.model.policy(self._features(torch.from_numpy(observation).to(self.device), task_index))
+        action = policy.mean
+        if explore:
+            action = policy.sample(torch.randn(action.shape, generator=self.noise).to(self.device))
+        action = action * mask
+        extras = {"action": action.cpu().numpy()} if explore else {}
+        return Decision(action.clamp(-1, 1).cpu().numpy(), extras=extras)
+
+    def observe(self, transition: Transition) -> None:
+        if self.rollout is None or self.discounted_return is None:
+            self.rollout = self._new_rollout(len(transition.reward))
+            self.discounted_return = np.zeros_like(transition.reward)
+        ended = transition.terminated | transition.truncated
+        self.discounted_return = self.config.gamma * self.discounted_return + transition.reward
+        self.rollout.add(
+            {
+                "observation": transition.observation,
+                "next_observation": transition.next_observation,
+                "reward": transition.reward,
+                "discounted_return": self.discounted_return,
+                "terminated": transition.terminated,
+                "ended": ended,
+                "task": transition.task,
+                "action": transition.extras["action"],
+            }
+        )
+        self.discounted_return[ended] = 0
+        self.env_steps += int(self.action_repeat[transition.task].sum())
+
+    def update(self) -> Metrics:
+        if self.rollout is None or not self.rollout.full:
+            return {}
+        rows = self.rollout.tensors(self.device)
+        log_prob = self._log_prob(rows)
+        self._update_statistics(rows)
+        batch = self._batch(rows, log_prob)
+        self.rollout.clear()
+        learning_rate = self._anneal()
+        return {**self._optimise(batch), **_explained_variance(batch), "learning_rate": learning_rate}
+
+    def _optimise(self, batch: _Batch) -> Metrics:
+        """Gradient steps on one rollout; the metrics are means over them."""
+        config = self.config
+        losses: list[tuple[Tensor, Tensor, Tensor]] = []
+        log_ratios: list[Tensor] = []
+        for minibatch in self._minibatches(batch):
+            policy = self.model.policy(minibatch.features)
+            log_prob = gaussian_log_prob(policy, minibatch.action, minibatch.action_mask)
+            surrogate = clipped_surrogate(log_prob, minibatch.log_prob, minibatch.advantage, config.clip)
+            policy_loss = -surrogate.mean()
+            value_loss = self._value_loss(minibatch)
+            entropy = (minibatch.action_mask * (self.model.log_std + _GAUSSIAN_ENTROPY)).sum(-1).mean()
+            loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.clip_grad_norm(config.max_grad_norm)
+            self.optimizer.step()
+
+            losses.append((policy_loss.detach(), value_loss.detach(), entropy.detach()))
+            log_ratios.append((log_prob - minibatch.log_prob).detach())
+            if config.target_kl is not None and _kl(log_ratios[-1]) > 1.5 * config.target_kl:
+                break
+        policy_loss, value_loss, entropy = torch.tensor(losses).mean(0)
+        log_ratio = torch.cat(log_ratios)
+        clipped = (log_ratio.exp() - 1).abs() > config.clip
+        return {
+            "policy_loss": float(policy_loss),
+            "value_loss": float(value_loss),
+            "entropy": float(entropy),
+            "approx_kl": _kl(log_ratio),
+            "clip_fraction": clipped.float().mean().item(),
+        }
+
+    def _value_loss(self, minibatch: _Batch) -> Tensor:
+        value = self.model.value(minibatch.features)
+        if self.config.value_clip is None:
+            return F.mse_loss(value, minibatch.target)
+        limit = self.config.value_clip
+        near = minibatch.value + (value - minibatch.value).clamp(-limit, limit)
+        return torch.maximum((value - minibatch.target) ** 2, (near - minibatch.target) ** 2).mean()
+
+    @torch.no_grad()
+    def _log_prob(self, rows: dict[str, Tensor]) -> Tensor:
+        """Log-probabilities ``[T, N]`` under the current policy and statistics."""
+        policy = self.model.policy(self._features(rows["observation"], rows["task"]))
+        return gaussian_log_prob(policy, rows["action"], self.action_mask[rows["task"]])
+
+    @torch.no_grad()
+    def _batch(self, rows: dict[str, Tensor], log_prob: Tensor) -> _Batch:
+        """The rollout ``{name: [T, N, ...]}`` as B = T·N transitions with advantages and value targets."""
+        task = rows["task"]
+        features = self._features(rows["observation"], task)
+        value = self.model.value(features)
+        next_value = self.model.value(self._features(rows["next_observation"], task))
+        reward = rows["reward"]
+        if self.config.scale_reward:
+            scale = self.return_moments.std(task).squeeze(-1)
+            reward = (reward / scale).clamp(-_LIMIT, _LIMIT)
+        advantage = gae(
+            reward, value, next_value, rows["terminated"], rows["ended"], self.config.gamma, self.config.lam
+        )
+        target = advantage + value
+        if self.config.normalize_advantage == "task":
+            advantage = _normalize_per_task(advantage, task, self.num_tasks)
+        columns = (features, rows["action"], self.action_mask[task], log_prob, value, advantage, target)
+        return _Batch(*(column.flatten(0, 1) for column in columns))
+
+    def _minibatches(self, batch: _Batch) -> Iterator[_Batch]:
+        """``epochs`` passes in a new order each."""
+        size = self.config.minibatch_size
+        count = len(batch.target)
+        for _ in range(self.config.epochs):
+            order = torch.randperm(count, generator=self.shuffle).to(self.device)[: count // size * size]
+            # Shuffled and normalised once an epoch, so that minibatches are views.
+            shuffled = _Batch(*(column[order].view(-1, size, *column.shape[1:]) for column in batch))
+            if self.config.normalize_advantage == "minibatch":
+                std, mean = torch.std_mean(shuffled.advantage, dim=1, keepdim=True)
+                shuffled = shuffled._replace(advantage=(shuffled.advantage - mean) / (std + 1e-8))
+            yield from map(_Batch._make, zip(*shuffled, strict=True))
+
+    def _features(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Network inputs ``[..., D]``, or ``[..., D + K]`` with the task's code, of observations ``[..., D]``."""
+        features = (observation - self.center[task]) * self.scale[task]
+        if self.config.normalize_observation:
+            features = features.clamp(-_LIMIT, _LIMIT)
+        return features if self.num_tasks == 1 else torch.cat([features, self.code[task]], dim=-1)
+
+    def _update_statistics(self, rows: dict[str, Tensor]) -> None:
+        task = rows["task"].flatten()
+        observation = (rows["observation"] * self.observation_mask[rows["task"]]).flatten(0, 1)
+        self.observation_moments.update(observation, task)
+        self.return_moments.update(rows["discounted_return"].flatten()[:, None], task)
+        self._refresh_normalization()
+
+    def _refresh_normalization(self) -> None:
+        """Tables ``center, scale`` ``[K, D]`` of the statistics; a scale of 0 takes padded entries out."""
+        # Acting looks them up at every step; working them out there would cost as much as the network.
+        self.center = torch.zeros_like(self.observation_mask)
+        self.scale = self.observation_mask
+        if self.config.normalize_observation:
+            self.center = self.observation_moments.mean.float()
+            self.scale = self.observation_mask / self.observation_moments.std()
+
+    def _anneal(self) -> float:
+        """Set and return the learning rate for the environment steps taken so far."""
+        learning_rate = self.config.learning_rate
+        if self.config.anneal_env_steps is not None:
+            learning_rate *= max(0.0, 1 - self.env_steps / self.config.anneal_env_steps)
+        self.optimizer.learning_rate = learning_rate
+        return learning_rate
+
+    def _new_rollout(self, num_envs: int) -> Rollout:
+        length = self.config.rollout_size // num_envs
+        if length * num_envs < self.config.minibatch_size:
+            raise ValueError(
+                f"a rollout of {num_envs} environments has {length * num_envs} transitions, less than minibatch_size "
+                f"({self.config.minibatch_size}); raise rollout_size ({self.config.rollout_size})"
+            )
+        return Rollout(length, num_envs)
+
+    def save(self, directory: Path, carry: None) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state(),
+            "observation_moments": self.observation_moments.state_dict(),
+            "return_moments": self.return_moments.state_dict(),
+            "noise": generator_state(self.noise),
+            "shuffle": generator_state(self.shuffle),
+            "rollout": None if self.rollout is None else self.rollout.state(),
+            "discounted_return": self.discounted_return,
+            "env_steps": self.env_steps,
+        }
+        save_state(directory, "ppo", state)
+
+    def load(self, directory: Path) -> None:
+        state = load_state(directory, "ppo")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.restore(state["optimizer"])
+        self.observation_moments.load_state_dict(state["observation_moments"])
+        self.return_moments.load_state_dict(state["return_moments"])
+        self._refresh_normalization()
+        restore_generator(self.noise, state["noise"])
+        restore_generator(self.shuffle, state["shuffle"])
+        self.rollout = None if state["rollout"] is None else Rollout.restore(state["rollout"])
+        self.discounted_return = state["discounted_return"]
+        self.env_steps = state["env_steps"]
+
+
+def _normalize_per_task(x: Tensor, task: Tensor, num_tasks: int) -> Tensor:
+    """``x [T, N]`` brought to mean 0 and deviation 1 over the entries of each of ``num_tasks`` tasks ``[T, N]``."""
+    moments = RunningMoments(1, num_tasks).to(x.device)
+    moments.update(x.flatten()[:, None], task.flatten())
+    return moments.normalize(x[..., None], task, clip=math.inf).squeeze(-1)
+
+
+def _kl(log_ratio: Tensor) -> float:
+    return approximate_kl(log_ratio, torch.zeros_like(log_ratio)).item()
+
+
+def _explained_variance(batch: _Batch) -> Metrics:
+    """1 − Var[target − value]/Var[target] of the values before the update; 0 where the targets do not vary."""
+    total = batch.target.var()
+    share = 1 - (batch.target - batch.value).var() / total
+    return {"explained_variance": share.item() if total > 0 else 0.0}

@@ -1,0 +1,1 @@
+"""Uniformly random actions: the floor every score is seen against."""

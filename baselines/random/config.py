@@ -1,0 +1,11 @@
+"""Configuration of the random agent."""
+
+from __future__ import annotations
+
+from m3po.api import AgentConfig
+
+__all__ = ["RandomConfig"]
+
+
+class RandomConfig(AgentConfig):
+    """There is nothing to set."""

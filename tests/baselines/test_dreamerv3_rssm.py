@@ -1,0 +1,153 @@
+"""The latent dynamics of DreamerV3: distributions by hand, gradients, the block-diagonal core."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.dreamerv3.nets import BlockLinear
+from baselines.dreamerv3.rssm import RSSM, State, categorical_kl, forget, kl_losses, mixed_log_probs, sample_latent
+from m3po.kit.seeding import initialised_from
+
+T, B, A, E = 5, 3, 2, 6
+SIZES = {"deter": 16, "hidden": 4, "stoch": 3, "classes": 5, "blocks": 4}
+
+
+@pytest.fixture
+def rssm() -> RSSM:
+    with initialised_from(0):
+        return RSSM(E, A, **SIZES, unimix=0.01)
+
+
+def random_state(batch: int = B) -> State:
+    generator = torch.Generator().manual_seed(1)
+    deter = torch.rand(batch, SIZES["deter"], generator=generator) * 2 - 1
+    stoch = torch.rand(batch, SIZES["stoch"], SIZES["classes"], generator=generator)
+    return State(deter, stoch)
+
+
+def test_shapes(rssm: RSSM) -> None:
+    first = torch.zeros(T, B, dtype=torch.bool)
+    states, post = rssm.observe_sequence(torch.zeros(T, B, A), torch.zeros(T, B, E), first, torch.rand(T, B, 3))
+    assert states.deter.shape == (T, B, 16)
+    assert states.stoch.shape == post.shape == (T, B, 3, 5)
+    assert states.feature().shape == (T, B, 16 + 3 * 5)
+    assert rssm.prior(states.deter).shape == (T, B, 3, 5)
+    imagined = rssm.imagine(State(states.deter[0], states.stoch[0]), torch.zeros(B, A), torch.rand(B, 3))
+    assert imagined.deter.shape == (B, 16)
+    assert imagined.stoch.shape == (B, 3, 5)
+
+
+def test_unimix_keeps_every_class_possible() -> None:
+    log_probs = mixed_log_probs(torch.tensor([1000.0, 0.0, 0.0, 0.0]), unimix=0.01)
+    # softmax gives (1, 0, 0, 0); 1 % of the uniform 1/4 is added to 99 % of it.
+    expected = torch.tensor([0.99 + 0.0025, 0.0025, 0.0025, 0.0025])
+    torch.testing.assert_close(log_probs.exp(), expected)
+
+
+def test_without_unimix_it_is_log_softmax() -> None:
+    logits = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(mixed_log_probs(logits, 0.0), torch.log_softmax(logits, -1))
+
+
+def test_sampling_inverts_the_cumulative_distribution() -> None:
+    log_probs = torch.tensor([0.2, 0.5, 0.3]).log().expand(5, 3)
+    # Cumulative: 0.2, 0.7, 1.0.
+    noise = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.9999999])
+    assert sample_latent(log_probs, noise).argmax(-1).tolist() == [0, 0, 1, 1, 2]
+
+
+def test_the_mode_needs_no_noise() -> None:
+    assert sample_latent(torch.tensor([[0.2, 0.5, 0.3]]).log(), None).tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_gradients_pass_straight_through_the_sample() -> None:
+    logits = torch.tensor([[0.1, 0.7, -0.4]], requires_grad=True)
+    weights = torch.tensor([2.0, -1.0, 3.0])
+    sample = sample_latent(mixed_log_probs(logits, 0.0), torch.tensor([0.5]))
+    assert sorted(sample[0].tolist()) == [0.0, 0.0, 1.0]
+    (straight,) = torch.autograd.grad((sample * weights).sum(), logits)
+    # Backward as if the probabilities themselves had been passed on.
+    (expected,) = torch.autograd.grad((torch.softmax(logits, -1) * weights).sum(), logits)
+    torch.testing.assert_close(straight, expected)
+
+
+def test_kl_by_hand() -> None:
+    p, q = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log(), torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log()
+    # Only the first latent differs: 0.5 ln(0.5/0.25) + 0.5 ln(0.5/0.75).
+    assert categorical_kl(p, q).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+
+
+def test_each_kl_loss_teaches_one_side() -> None:
+    post_logits = torch.tensor([[3.0, 0.0], [0.0, 2.0]], requires_grad=True)
+    prior_logits = torch.tensor([[0.0, 3.0], [2.0, 0.0]], requires_grad=True)
+    dyn, rep = kl_losses(mixed_log_probs(post_logits, 0.0), mixed_log_probs(prior_logits, 0.0), free_nats=1.0)
+    assert dyn.item() == pytest.approx(rep.item())
+    (to_prior,) = torch.autograd.grad(dyn, prior_logits, retain_graph=True)
+    assert to_prior.abs().sum() > 0
+    assert torch.autograd.grad(dyn, post_logits, retain_graph=True, allow_unused=True) == (None,)
+    (to_post,) = torch.autograd.grad(rep, post_logits, retain_graph=True)
+    assert to_post.abs().sum() > 0
+    assert torch.autograd.grad(rep, prior_logits, allow_unused=True) == (None,)
+
+
+def test_below_the_free_nats_nothing_is_learned() -> None:
+    # KL((0.5, 0.5) ‖ softmax(0.2, 0)) is about 0.005 nats, far below 1.
+    logits = torch.tensor([[0.2, 0.0]], requires_grad=True)
+    dyn, rep = kl_losses(torch.tensor([[0.5, 0.5]]).log(), mixed_log_probs(logits, 0.0), free_nats=1.0)
+    assert dyn.item() == rep.item() == 1.0
+    (gradient,) = torch.autograd.grad(dyn, logits)
+    assert gradient.abs().sum() == 0
+
+
+def dense_of(layer: BlockLinear) -> Tensor:
+    """The full weight matrix ``[inputs, outputs]`` with zeros outside the blocks."""
+    return torch.block_diag(*layer.weight.detach())
+
+
+def test_block_linear_is_a_masked_dense_layer() -> None:
+    layer = BlockLinear(12, 8, blocks=4)
+    with torch.no_grad():
+        layer.bias.normal_()
+    x = torch.randn(B, 12, generator=torch.Generator().manual_seed(0))
+    expected = x @ dense_of(layer) + layer.bias
+    torch.testing.assert_close(layer(x.view(B, 4, 3)).reshape(B, 8), expected)
+
+
+def test_core_equals_a_dense_gru_with_masked_blocks(rssm: RSSM) -> None:
+    state, action = random_state(), torch.tensor([[0.5, -3.0]]).expand(B, A)
+    inputs = torch.cat(
+        [
+            rssm.from_deter(state.deter),
+            rssm.from_stoch(state.stoch.flatten(-2)),
+            rssm.from_action(torch.tensor([[0.5, -1.0]]).expand(B, A)),
+        ],
+        dim=-1,
+    )
+    # Each of the 4 blocks sees its 4 of the 16 deterministic entries and all 3 · 4 inputs.
+    seen = torch.cat([torch.cat([group, inputs], -1) for group in state.deter.chunk(4, -1)], -1)
+    mixed = rssm.mix_norm(seen @ dense_of(rssm.mix) + rssm.mix.bias)
+    gates = (mixed @ dense_of(rssm.gates) + rssm.gates.bias).view(B, 4, 3, 4)
+    reset, candidate, update = (gates[:, :, i].reshape(B, 16) for i in range(3))
+    update = torch.sigmoid(update - 1)
+    expected = update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * state.deter
+    torch.testing.assert_close(rssm.core(state, action), expected)
+
+
+def test_forgetting_is_per_environment() -> None:
+    state = forget(random_state(), torch.tensor([True, False, False]))
+    assert state.deter[0].abs().sum() == state.stoch[0].abs().sum() == 0
+    torch.testing.assert_close(state.deter[1:], random_state().deter[1:])
+
+
+def test_a_sequence_forgets_where_an_episode_begins(rssm: RSSM) -> None:
+    generator = torch.Generator().manual_seed(2)
+    action, token = torch.zeros(T, B, A), torch.randn(T, B, E, generator=generator)
+    noise, first = torch.rand(T, B, 3, generator=generator), torch.zeros(T, B, dtype=torch.bool)
+    first[2] = True
+    whole, _ = rssm.observe_sequence(action, token, first, noise)
+    rest, _ = rssm.observe_sequence(action[2:], token[2:], first[2:], noise[2:])
+    torch.testing.assert_close(whole.deter[2:], rest.deter)
