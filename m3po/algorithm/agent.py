@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from m3po.algorithm.config import M3POConfig
 from m3po.algorithm.exploration import annealed, planned_policy
@@ -29,6 +29,7 @@ from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import Decision, EnvSpec, Metrics, Transition
 from m3po.kit.nets import MLP
 from m3po.kit.normalize import PercentileScale
+from m3po.kit.optim import FlatAdam, clip_grad_norm
 from m3po.kit.replay import SequenceReplay, transition_rows
 from m3po.kit.returns import discount_for_length
 from m3po.kit.seeding import generator, initialised_from, numpy_generator
@@ -43,6 +44,9 @@ from m3po.kit.state import (
 from m3po.kit.trust_region import adapt_penalty
 
 __all__ = ["M3PO"]
+
+_WORLD = ("embedding", "dynamics_net", "reward_net", "termination_net", "critics")
+"""What the model's loss trains beside the encoder, which has a rate of its own. Actor and V_f have their own losses."""
 
 
 class M3PO:
@@ -61,8 +65,10 @@ class M3PO:
         self.target = deepcopy(self.model).requires_grad_(False)
         self.gamma = self._discounts()
         self.scale = PercentileScale(spec.num_tasks).to(self.device)
-        self.model_optimizer = self._model_optimizer()
-        self.actor_optimizer = torch.optim.Adam(self.model.actor.parameters(), config.actor_lr, fused=True)
+        world = nn.ModuleList(getattr(self.model, name) for name in _WORLD)
+        self.encoder_optimizer = FlatAdam(self.model.encoder, config.model_lr * config.encoder_lr_scale)
+        self.world_optimizer = FlatAdam(world, config.model_lr)
+        self.actor_optimizer = FlatAdam(self.model.actor, config.actor_lr)
         self.fresh = FreshUpdate(self.model, spec, config, self.gamma) if config.actor_data == "fresh" else None
         self.replay: SequenceReplay | None = None
         self.noise = generator(seed, "noise", self.device)
@@ -81,16 +87,6 @@ class M3PO:
         if self.config.gamma is not None:
             return torch.full((self.spec.num_tasks,), self.config.gamma, device=self.device)
         return discount_for_length(torch.from_numpy(self.spec.max_episode_steps)).to(self.device)
-
-    def _model_optimizer(self) -> torch.optim.Adam:
-        """Everything but the actor and V_f, which have their own; the encoder at its own rate."""
-        rate, model = self.config.model_lr, self.model
-        apart = {*model.encoder.parameters(), *model.actor.parameters(), *model.model_free.parameters()}
-        groups = [
-            {"params": list(model.encoder.parameters()), "lr": rate * self.config.encoder_lr_scale},
-            {"params": [p for p in model.parameters() if p not in apart], "lr": rate},
-        ]
-        return torch.optim.Adam(groups, rate, fused=True)
 
     # Acting
 
@@ -187,16 +183,21 @@ class M3PO:
         batch = self.replay.sample(c.batch, c.model_horizon, self.sampling, self.device)
         noise = _normal(batch["action"].shape, self.noise)
         loss = model_loss(self.model, self.target, batch, self.gamma, noise, c, terminates=self.terminates)
-        self.model_optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in self.model_optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, c.grad_clip)
-        self.model_optimizer.step()
-        parts = {**loss.parts, "model_grad_norm": norm}
+        parts = {**loss.parts, "model_grad_norm": self._step_model(loss.total)}
         if self.fresh is None:
             parts |= self._improve_on_replay(loss.latents.flatten(0, 1), batch["task"].flatten(), old)
         self._follow()
         return parts
+
+    def _step_model(self, loss: Tensor) -> Tensor:
+        optimizers = [self.encoder_optimizer, self.world_optimizer]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = clip_grad_norm(optimizers, self.config.grad_clip)
+        for optimizer in optimizers:
+            optimizer.step()
+        return norm
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -228,8 +229,9 @@ class M3PO:
             "model": self.model.state_dict(),
             "target": self.target.state_dict(),
             "scale": self.scale.state_dict(),
-            "model_optimizer": self.model_optimizer.state_dict(),
-            "actor_optimizer": self.actor_optimizer.state_dict(),
+            "encoder_optimizer": self.encoder_optimizer.state(),
+            "world_optimizer": self.world_optimizer.state(),
+            "actor_optimizer": self.actor_optimizer.state(),
             "fresh": None if self.fresh is None else self.fresh.state(),
             "replay": None if self.replay is None else {"envs": self.replay.num_envs, **self.replay.state()},
             "noise": generator_state(self.noise),
@@ -246,8 +248,9 @@ class M3PO:
         self.model.load_state_dict(state["model"])
         self.target.load_state_dict(state["target"])
         self.scale.load_state_dict(state["scale"])
-        self.model_optimizer.load_state_dict(state["model_optimizer"])
-        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
+        self.encoder_optimizer.restore(state["encoder_optimizer"])
+        self.world_optimizer.restore(state["world_optimizer"])
+        self.actor_optimizer.restore(state["actor_optimizer"])
         if self.fresh is not None:
             self.fresh.restore(state["fresh"])
         if state["replay"] is not None:

@@ -122,7 +122,7 @@ class M3POConfig(AgentConfig):
     """Minibatches per epoch over fresh data. (reference code)"""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
     """λ of GAE on fresh data. (reference code)"""
-    entropy_coef: float = Field(default=1e-3, ge=0)
+    entropy_coef: float = Field(default=1e-2, ge=0)
     """Weight of the policy's entropy against scaled returns. (ours)"""
 
     # Learning

@@ -21,6 +21,7 @@ from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import EnvSpec, Transition
 from m3po.kit.distributions import Gaussian
 from m3po.kit.normalize import standardise
+from m3po.kit.optim import FlatAdam
 from m3po.kit.replay import transition_rows
 from m3po.kit.returns import gae
 from m3po.kit.trust_region import adapt_penalty
@@ -35,7 +36,7 @@ class FreshUpdate:
         self.model, self.config, self.gamma = model, config, gamma
         self.num_tasks = spec.num_tasks
         self.bonus = DiscrepancyBonus(spec.num_tasks, config.discrepancy_clip).to(gamma.device)
-        self.optimizer = torch.optim.Adam(model.model_free.parameters(), config.actor_lr, fused=True)
+        self.optimizer = FlatAdam(model.model_free, config.actor_lr)
         self.rows: list[dict[str, NDArray[Any]]] = []
 
     @property
@@ -49,7 +50,7 @@ class FreshUpdate:
 
     def improve(
         self,
-        actor_optimizer: torch.optim.Optimizer,
+        actor_optimizer: FlatAdam,
         beta: float,
         penalty: float,
         sampling: np.random.Generator,
@@ -82,12 +83,12 @@ class FreshUpdate:
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs; the rollout may be half full."""
         rows = {k: np.stack([row[k] for row in self.rows]) for k in self.rows[0]} if self.rows else {}
-        return {"bonus": self.bonus.state_dict(), "optimizer": self.optimizer.state_dict(), "rows": rows}
+        return {"bonus": self.bonus.state_dict(), "optimizer": self.optimizer.state(), "rows": rows}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what :meth:`state` described."""
         self.bonus.load_state_dict(state["bonus"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.restore(state["optimizer"])
         length = len(next(iter(state["rows"].values()))) if state["rows"] else 0
         self.rows = [{k: v[t] for k, v in state["rows"].items()} for t in range(length)]
 
@@ -144,11 +145,9 @@ class FreshUpdate:
             yield from np.array_split(sampling.permutation(size), self.config.minibatches)
 
 
-def step(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module, grad_clip: float) -> None:
-    """One clipped gradient step of ``module``; what the loss passed through on its way keeps no gradient."""
-    parameters = list(module.parameters())
-    gradients = torch.autograd.grad(loss, parameters)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    nn.utils.clip_grad_norm_(parameters, grad_clip)
+def step(optimizer: FlatAdam, loss: Tensor, module: nn.Module, grad_clip: float) -> None:
+    """One clipped gradient step of ``module`` alone; what the loss passed through on its way gets no gradient."""
+    optimizer.zero_grad()
+    torch.autograd.backward(loss, inputs=list(module.parameters()))
+    optimizer.clip_grad_norm(grad_clip)
     optimizer.step()

@@ -54,6 +54,7 @@ class TableDisplay:
         self._cells, self._jobs = {cell.id: cell for cell in cells}, jobs
         self._console = console
         self._changed: dict[str, str] = {}
+        self._lines: list[Table | Text] = []
         self._live = Live(console=console, refresh_per_second=4, transient=False)
 
     def __call__(self, statuses: Mapping[str, CellStatus]) -> None:
@@ -64,11 +65,11 @@ class TableDisplay:
                 self._changed[name] = status.state
         shown = self._shown(statuses)
         hidden = len(statuses) - len(shown)
-        lines: list[Table | Text] = [cell_table([(self._cells[name], statuses[name]) for name in shown])]
+        self._lines = [cell_table([(self._cells[name], statuses[name]) for name in shown])]
         if hidden:
-            lines.append(Text(f"… and {hidden} more cells", style="dim"))
-        lines.append(Text(summary(list(self._cells.values()), statuses, self._jobs)))
-        self._live.update(Group(*lines))
+            self._lines.append(Text(f"… and {hidden} more cells", style="dim"))
+        total = Text(summary(list(self._cells.values()), statuses, self._jobs))
+        self._live.update(Group(*self._lines, total))
 
     def _shown(self, statuses: Mapping[str, CellStatus]) -> list[str]:
         room = max(4, self._console.height - 8)
@@ -86,6 +87,7 @@ class TableDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._live.update(Group(*self._lines))  # the run says its total itself
         self._live.stop()
 
 
@@ -152,7 +154,7 @@ def summary(cells: Sequence[CellEntry], statuses: Mapping[str, CellStatus], jobs
     counts = ", ".join(f"{states.count(state)} {state}" for state in STYLES if state in states)
     left = estimate(cells, statuses, jobs).seconds
     rest = f"; about {duration(left)} left" if left else ""
-    return f"{len(states)} cells: {counts}{rest}"
+    return f"{len(states)} cell{'' if len(states) == 1 else 's'}: {counts}{rest}"
 
 
 def duration(seconds: float | None) -> str:

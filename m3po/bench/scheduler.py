@@ -135,6 +135,8 @@ class _Run:
             del self.jobs[folder]
             if code == BUSY:
                 self.elsewhere.append(folder)
+            elif self._stopped and code == -signal.SIGTERM:
+                self.statuses[folder.id] = _before(folder)  # asked to stop before it could listen
             else:
                 self.statuses[folder.id] = _after(folder, code, self.statuses[folder.id])
 

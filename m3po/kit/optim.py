@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FlatAdam"]
+__all__ = ["FlatAdam", "clip_grad_norm"]
 
 
 class FlatAdam:
@@ -49,9 +49,7 @@ class FlatAdam:
 
     def clip_grad_norm(self, limit: float) -> Tensor:
         """Shorten the gradient to length ``limit`` if it is longer; returns its length before."""
-        norm: Tensor = torch.linalg.vector_norm(self.gradient)
-        self.gradient.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
-        return norm
+        return clip_grad_norm([self], limit)
 
     def step(self) -> None:
         """θ ← θ − α m̂ / (√v̂ + ε) with the bias-corrected moving means m̂ of g and v̂ of g²."""
@@ -77,3 +75,12 @@ class FlatAdam:
         self.second_moment.copy_(state["second_moment"])
         self.steps = state["steps"]
         self.learning_rate = state["learning_rate"]
+
+
+def clip_grad_norm(optimizers: Sequence[FlatAdam], limit: float) -> Tensor:
+    """Shorten the gradients of several optimisers together to length ``limit``; returns their length before."""
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(o.gradient) for o in optimizers]))
+    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+    for optimizer in optimizers:
+        optimizer.gradient.mul_(factor)
+    return norm

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from baselines.dreamerv3.nets import BlockLinear
-from baselines.dreamerv3.rssm import RSSM, State, categorical_kl, forget, kl_losses, mixed_log_probs, sample_latent
+from baselines.dreamerv3.rssm import RSSM, State, categorical_kl, forget, kl_losses, mixed_probs, sample_latent
 from m3po.kit.seeding import initialised_from
 
 T, B, A, E = 5, 3, 2, 6
@@ -42,32 +42,32 @@ def test_shapes(rssm: RSSM) -> None:
 
 
 def test_unimix_keeps_every_class_possible() -> None:
-    log_probs = mixed_log_probs(torch.tensor([1000.0, 0.0, 0.0, 0.0]), unimix=0.01)
+    probs = mixed_probs(torch.tensor([1000.0, 0.0, 0.0, 0.0]), unimix=0.01)
     # softmax gives (1, 0, 0, 0); 1 % of the uniform 1/4 is added to 99 % of it.
     expected = torch.tensor([0.99 + 0.0025, 0.0025, 0.0025, 0.0025])
-    torch.testing.assert_close(log_probs.exp(), expected)
+    torch.testing.assert_close(probs, expected)
 
 
-def test_without_unimix_it_is_log_softmax() -> None:
+def test_without_unimix_it_is_softmax() -> None:
     logits = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(mixed_log_probs(logits, 0.0), torch.log_softmax(logits, -1))
+    torch.testing.assert_close(mixed_probs(logits, 0.0), torch.softmax(logits, -1))
 
 
 def test_sampling_inverts_the_cumulative_distribution() -> None:
-    log_probs = torch.tensor([0.2, 0.5, 0.3]).log().expand(5, 3)
+    probs = torch.tensor([0.2, 0.5, 0.3]).expand(5, 3)
     # Cumulative: 0.2, 0.7, 1.0.
     noise = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.9999999])
-    assert sample_latent(log_probs, noise).argmax(-1).tolist() == [0, 0, 1, 1, 2]
+    assert sample_latent(probs, noise).argmax(-1).tolist() == [0, 0, 1, 1, 2]
 
 
 def test_the_mode_needs_no_noise() -> None:
-    assert sample_latent(torch.tensor([[0.2, 0.5, 0.3]]).log(), None).tolist() == [[0.0, 1.0, 0.0]]
+    assert sample_latent(torch.tensor([[0.2, 0.5, 0.3]]), None).tolist() == [[0.0, 1.0, 0.0]]
 
 
 def test_gradients_pass_straight_through_the_sample() -> None:
     logits = torch.tensor([[0.1, 0.7, -0.4]], requires_grad=True)
     weights = torch.tensor([2.0, -1.0, 3.0])
-    sample = sample_latent(mixed_log_probs(logits, 0.0), torch.tensor([0.5]))
+    sample = sample_latent(mixed_probs(logits, 0.0), torch.tensor([0.5]))
     assert sorted(sample[0].tolist()) == [0.0, 0.0, 1.0]
     (straight,) = torch.autograd.grad((sample * weights).sum(), logits)
     # Backward as if the probabilities themselves had been passed on.
@@ -76,7 +76,7 @@ def test_gradients_pass_straight_through_the_sample() -> None:
 
 
 def test_kl_by_hand() -> None:
-    p, q = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log(), torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log()
+    p, q = torch.tensor([[0.5, 0.5], [0.9, 0.1]]), torch.tensor([[0.25, 0.75], [0.9, 0.1]])
     # Only the first latent differs: 0.5 ln(0.5/0.25) + 0.5 ln(0.5/0.75).
     assert categorical_kl(p, q).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
 
@@ -84,7 +84,7 @@ def test_kl_by_hand() -> None:
 def test_each_kl_loss_teaches_one_side() -> None:
     post_logits = torch.tensor([[3.0, 0.0], [0.0, 2.0]], requires_grad=True)
     prior_logits = torch.tensor([[0.0, 3.0], [2.0, 0.0]], requires_grad=True)
-    dyn, rep = kl_losses(mixed_log_probs(post_logits, 0.0), mixed_log_probs(prior_logits, 0.0), free_nats=1.0)
+    dyn, rep = kl_losses(mixed_probs(post_logits, 0.0), mixed_probs(prior_logits, 0.0), free_nats=1.0)
     assert dyn.item() == pytest.approx(rep.item())
     (to_prior,) = torch.autograd.grad(dyn, prior_logits, retain_graph=True)
     assert to_prior.abs().sum() > 0
@@ -97,7 +97,7 @@ def test_each_kl_loss_teaches_one_side() -> None:
 def test_below_the_free_nats_nothing_is_learned() -> None:
     # KL((0.5, 0.5) ‖ softmax(0.2, 0)) is about 0.005 nats, far below 1.
     logits = torch.tensor([[0.2, 0.0]], requires_grad=True)
-    dyn, rep = kl_losses(torch.tensor([[0.5, 0.5]]).log(), mixed_log_probs(logits, 0.0), free_nats=1.0)
+    dyn, rep = kl_losses(torch.tensor([[0.5, 0.5]]), mixed_probs(logits, 0.0), free_nats=1.0)
     assert dyn.item() == rep.item() == 1.0
     (gradient,) = torch.autograd.grad(dyn, logits)
     assert gradient.abs().sum() == 0
@@ -134,7 +134,7 @@ def test_core_equals_a_dense_gru_with_masked_blocks(rssm: RSSM) -> None:
     reset, candidate, update = (gates[:, :, i].reshape(B, 16) for i in range(3))
     update = torch.sigmoid(update - 1)
     expected = update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * state.deter
-    torch.testing.assert_close(rssm.core(state, action), expected)
+    torch.testing.assert_close(rssm.core(state, rssm.drive(action)), expected)
 
 
 def test_forgetting_is_per_environment() -> None:

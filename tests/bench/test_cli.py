@@ -198,7 +198,10 @@ def test_a_full_disk_fails_the_cell_and_the_same_command_goes_on(
     limited = ["bash", "-c", f"ulimit -f 3; exec {program} run {suite} --no-report"]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1, done.stderr
-    assert ": cannot append to metrics.jsonl: file too large; free some space and run the same command again" in done.stdout
+    assert (
+        ": cannot append to metrics.jsonl: file too large; free some space and run the same command again"
+        in done.stdout
+    )
     assert "Traceback" not in done.stderr
     (cell,) = [path.parent for path in (tmp_path / "results" / "tiny").glob("*/cell.json")]
     kept = Checkpoints(cell / "checkpoints").newest()

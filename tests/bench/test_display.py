@@ -33,7 +33,7 @@ def test_a_table_shows_state_speed_score_and_time_left() -> None:
         assert isinstance(display, TableDisplay)
         display({cell.id: status})
     shown = out.getvalue()
-    for text in ("task1.ppo.s0", "running", "500", "250", "0.457", "2:05", "1 cells: 1 running; about 0:02 left"):
+    for text in ("task1.ppo.s0", "running", "500", "250", "0.457", "2:05", "1 cell: 1 running; about 0:02 left"):
         assert text in shown, text
 
 

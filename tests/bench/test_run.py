@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from m3po.bench import session
 from m3po.bench.checkpoints import Checkpoints
+from m3po.bench.evaluate import Evaluator
 from m3po.bench.run import run_cell
 from m3po.bench.session import StopRequest
 from m3po.bench.store import CellFolder
@@ -120,6 +122,34 @@ def test_a_stopped_cell_goes_on_bit_for_bit(
     assert metric_rows(parts.path) == metric_rows(whole.path)
     assert _last_state(parts) == _last_state(whole)
     assert finished.seconds >= status.seconds
+
+
+def test_a_stop_within_an_evaluation_leaves_no_half_of_it(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = make_cell("whole"), make_cell("parts")
+    assert run_cell(whole.path) is not None
+    stop, evaluations = StopRequest(), 0
+    evaluate = Evaluator.__call__
+
+    def stop_in_the_third(self: Evaluator, agent: Any, env_step: int, seconds: float, stopping: Any) -> Any:
+        nonlocal evaluations
+        evaluations += 1
+        steps = itertools.count()
+
+        def after_seven_steps() -> bool:
+            if evaluations == 3 and next(steps) == 7:
+                stop.ask("enough")
+            return bool(stopping())
+
+        return evaluate(self, agent, env_step, seconds, after_seven_steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "__call__", stop_in_the_third)
+        status = run_cell(parts.path, stop=stop)
+    assert status is not None
+    assert (status.state, status.env_step) == ("preempted", 200)
+    assert {row["env_step"] for row in evaluation_rows(parts.path)} == {0, 100}
+    assert run_cell(parts.path) is not None
+    assert evaluation_rows(parts.path) == evaluation_rows(whole.path)
 
 
 def _last_state(folder: CellFolder) -> tuple[str, bytes]:

@@ -128,6 +128,17 @@ def test_an_interruption_asks_the_running_cells_and_starts_no_more(folders: list
     assert "Ctrl-C again" in said[0]
 
 
+def test_a_worker_that_was_stopped_before_it_could_listen_did_not_fail(folders: list[CellFolder]) -> None:
+    interrupt = Interrupt()
+    launcher = FakeLauncher(lambda folder: -15 if launcher.jobs[0].stopped else None)
+
+    def watch(statuses: Mapping[str, CellStatus]) -> None:
+        interrupt.count = 1
+
+    statuses = run_cells(folders[:1], launcher, watch, interrupt)
+    assert statuses[folders[0].id].state == "pending"
+
+
 def test_a_cell_held_elsewhere_is_waited_for(folders: list[CellFolder]) -> None:
     launcher = FakeLauncher(_ends("done", 0))
     holder = ExitStack()

@@ -45,6 +45,24 @@ def test_the_scripted_expert_succeeds(name):
     pytest.fail("150 steps of the expert did not lead to success")
 
 
+@pytest.mark.filterwarnings("ignore:Constant")
+@pytest.mark.parametrize("name", ["pick-place-v3", "push-v3"])
+def test_touching_is_what_the_package_says(name):
+    from metaworld.policies import ENV_POLICY_MAP
+    from metaworld.sawyer_xyz_env import SawyerXYZEnv
+
+    env, expert = make(name), ENV_POLICY_MAP[name]()
+    observation = env.reset(EpisodeSeed("evaluate", 0, name, 0))
+    seen = set()
+    for _ in range(80):
+        action = np.clip(expert.get_action(observation.astype(np.float64)), -1, 1).astype(np.float32)
+        observation, *_ = env.step(action)
+        touching = env._env.touching_main_object
+        assert touching == SawyerXYZEnv.touching_object(env._env, env._env._get_id_main_object())
+        seen.add(bool(touching))
+    assert seen == {True, False}
+
+
 def test_a_task_has_50_goals_in_a_stream_and_others_in_the_next():
     env = make("reach-v3")
 
