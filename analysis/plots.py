@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from analysis import style
-from analysis.stats import Band
+from analysis.stats import Band, Estimate
 from analysis.summary import Summary, TaskCurve
 
 METRIC_TITLES = {
@@ -29,8 +29,8 @@ SCORE_UNITS = {
     "success_any": "Success rate (at any step)",
     "success_last": "Success rate (at the last step)",
 }
-BARS = "Bars: 95 % bootstrap intervals over runs."
-BANDS = "(bands: 95 % bootstrap intervals over runs)"
+LEAST_SPAN = 0.2
+"""Normalised scores closer than this are not drawn far apart."""
 PANEL_POINTS = 60
 """Points of a curve in a small panel; more would only blur."""
 
@@ -78,28 +78,29 @@ def aggregates(summary: Summary) -> Figure | None:
     paint, rows = style.colours(summary.results.study.agents), range(len(agents))
     for axes, (metric, title) in zip(panels, METRIC_TITLES.items(), strict=True):
         for row, agent in zip(rows, agents, strict=True):
-            value = summary.aggregates[agent][metric]
-            if value.low is not None and value.high is not None:
-                axes.barh(
-                    row,
-                    value.high - value.low,
-                    left=value.low,
-                    height=0.55,
-                    color=paint[agent],
-                    alpha=0.35,
-                    linewidth=0,
-                )
-            axes.vlines(value.estimate, row - 0.275, row + 0.275, color=paint[agent], linewidth=2.2)
+            _bar(axes, row, summary.aggregates[agent][metric], paint[agent])
         axes.set_title(title)
         axes.grid(visible=False, axis="y")
+        axes.set_xlim(_widened(*axes.dataLim.intervalx))
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.margins(x=0.08)
-        axes.use_sticky_edges = False
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     panels[0].set_yticks(list(rows), [_with_runs(summary, agent) for agent in agents])
-    figure.supxlabel(f"Normalised score. {BARS}", fontsize=8.5)
+    shown = any(value.low is not None for of in summary.aggregates.values() for value in of.values())
+    figure.supxlabel(f"Normalised score{' (bars: 95 % bootstrap intervals over runs)' if shown else ''}", fontsize=8.5)
     return figure
+
+
+def _bar(axes: Axes, row: int, value: Estimate, paint: str) -> None:
+    if value.low is not None and value.high is not None:
+        axes.barh(row, value.high - value.low, left=value.low, height=0.55, color=paint, alpha=0.35, linewidth=0)
+    axes.plot([value.estimate, value.estimate], [row - 0.275, row + 0.275], color=paint, linewidth=2.2)
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """Limits with a margin that span at least :data:`LEAST_SPAN`."""
+    margin = max(0.08 * (high - low), (LEAST_SPAN - (high - low)) / 2)
+    return low - margin, high + margin
 
 
 def profiles(summary: Summary) -> Figure | None:
@@ -110,7 +111,11 @@ def profiles(summary: Summary) -> Figure | None:
     axes = figure.subplots()
     for agent, band in summary.profiles.items():
         _draw_band(axes, summary, agent, summary.thresholds, band)
-    axes.set(xlabel=f"Normalised score τ {BANDS}", ylabel="Fraction of runs with score > τ", ylim=(-0.02, 1.02))
+    axes.set(
+        xlabel=f"Normalised score τ{_about(summary.profiles.values())}",
+        ylabel="Fraction of runs with score > τ",
+        ylim=(-0.02, 1.02),
+    )
     axes.set_xlim(summary.thresholds[0], summary.thresholds[-1])
     _legend(figure, summary, summary.profiles)
     return figure
@@ -150,7 +155,9 @@ def sample_efficiency(summary: Summary) -> Figure | None:
     axes = figure.subplots()
     for agent, of in summary.curves.items():
         _draw_band(axes, summary, agent, of.steps, of.band, marked=True)
-    axes.set(xlabel=f"Environment steps {BANDS}", ylabel="IQM of normalised score")
+    axes.set(
+        xlabel=f"Environment steps{_about(of.band for of in summary.curves.values())}", ylabel="IQM of normalised score"
+    )
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _legend(figure, summary, summary.curves)
     return figure
@@ -164,7 +171,7 @@ def task_curves(summary: Summary) -> Figure | None:
     if not by_task:
         return None
     small = len(by_task) > 12
-    columns = min(len(by_task), 5 if small else 3)
+    columns = 2 if len(by_task) == 4 else min(len(by_task), 5 if small else 3)
     rows = math.ceil(len(by_task) / columns)
     width = style.WIDTH if columns > 1 else 0.72 * style.WIDTH
     figure = _figure(width, 0.8 + (1.3 if small else 1.75) * rows)
@@ -178,7 +185,7 @@ def task_curves(summary: Summary) -> Figure | None:
         axes.set_visible(False)
     if len(units) == 1:
         figure.supylabel(SCORE_UNITS.get(next(iter(units)), "Score"), fontsize=8.5)
-    figure.supxlabel(f"Environment steps {BANDS}", fontsize=8.5)
+    figure.supxlabel(f"Environment steps{_about(item.band for item in summary.task_curves)}", fontsize=8.5)
     _legend(figure, summary, summary.agents)
     return figure
 
@@ -235,6 +242,10 @@ def _draw_band(
         linewidth=width,
         gid=gid,
     )
+
+
+def _about(bands: Iterable[Band]) -> str:
+    return " (bands: 95 % bootstrap intervals over runs)" if any(band.low is not None for band in bands) else ""
 
 
 def _legend(figure: Figure, summary: Summary, agents: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,7 @@ class SawyerEnv:
         self._env._partially_observable = False
         del self._env.sawyer_observation_space  # cached with the goal hidden
         self._env._set_task_called = True
+        self._env.touching_object = partial(_touching_object, self._env.data)
         self._protocol = protocol
         self._decisions = 0
         self._goals: dict[int, NDArray[np.float64]] = {}
@@ -188,3 +190,22 @@ class SawyerEnv:
             self._env.reset_model()
             self._goals[seed] = np.array(self._env._last_rand_vec)
         return self._goals[seed]
+
+
+def _touching_object(data: Any, object_geom: int) -> bool:
+    """Whether both fingers press on a geom of the simulation ``data``.
+
+    Gives what the package's method of this name gives, which spends a quarter of some tasks' time walking the contacts
+    in Python.
+    """
+    contact = data.contact
+    first, second = contact.geom1, contact.geom2
+    with_object = (first == object_geom) | (second == object_geom)
+    if not with_object.any():
+        return False
+    for name in ("leftpad_geom", "rightpad_geom"):
+        pad = data.geom(name).id
+        addresses = contact.efc_address[with_object & ((first == pad) | (second == pad))]
+        if not sum(data.efc_force[addresses]) > 0:
+            return False
+    return True

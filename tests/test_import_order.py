@@ -33,7 +33,7 @@ class Room:
 BELOW = ("suites.spec", "m3po.api", "m3po.kit")
 LEARNING = ("torch", "numpy", "pydantic")
 MEASURING = ("numpy", "gymnasium", "pydantic", "pydantic_core", "ruamel")
-CONCLUDING = ("numpy", "pandas", "scipy", "rliable", "arch", "seaborn", "matplotlib", "plotly", "jinja2", "markupsafe")
+CONCLUDING = ("numpy", "pandas", "scipy", "rliable", "arch", "seaborn", "matplotlib", "jinja2", "markupsafe")
 
 ROOMS = (
     Room("suites", 1, (), MEASURING),

@@ -71,7 +71,7 @@ class DreamerV3:
         token = model.token(model.visible(torch.from_numpy(observation).to(self.device), where), where)
         control = model.control(carry.action * ~begins[:, None], where)
         noise = self._random(torch.rand, len(task), self.config.stoch) if explore else None
-        state, _ = model.rssm.observe(forget(carry.state, begins), control, token, noise)
+        state, _ = model.rssm.observe(forget(carry.state, begins), model.rssm.drive(control), token, noise)
         dist = self.learner.actor(model.feature(state, where))
         action = dist.sample(self._random(torch.randn, *dist.mean.shape)) if explore else dist.mean
         action = action.clamp(-1.0, 1.0) * model.action_mask[where]

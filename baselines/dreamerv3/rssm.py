@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from baselines.dreamerv3.nets import BlockLinear, activated, mlp, normed
 
-__all__ = ["RSSM", "State", "categorical_kl", "forget", "kl_losses", "mixed_log_probs", "sample_latent"]
+__all__ = ["RSSM", "State", "categorical_kl", "forget", "kl_losses", "mixed_probs", "sample_latent"]
 
 
 class State(NamedTuple):
@@ -29,20 +29,19 @@ class State(NamedTuple):
         return torch.cat([self.deter, self.stoch.flatten(-2)], dim=-1)
 
 
-def mixed_log_probs(logits: Tensor, unimix: float) -> Tensor:
-    """log((1 − unimix) softmax(logits) + unimix/C), ``[..., C]``: no class is ever impossible."""
+def mixed_probs(logits: Tensor, unimix: float) -> Tensor:
+    """(1 − unimix) softmax(logits) + unimix/C, ``[..., C]``: no class is ever impossible."""
     # Written as exp and sum, because softmax over a short last axis is several times slower on a CPU.
     weights = torch.exp(logits - logits.detach().amax(-1, keepdim=True))
-    return torch.log(weights * ((1 - unimix) / weights.sum(-1, keepdim=True)) + unimix / logits.shape[-1])
+    return weights * ((1 - unimix) / weights.sum(-1, keepdim=True)) + unimix / logits.shape[-1]
 
 
-def sample_latent(log_probs: Tensor, noise: Tensor | None) -> Tensor:
+def sample_latent(probs: Tensor, noise: Tensor | None) -> Tensor:
     """One-hot samples ``[..., S, C]`` with straight-through gradients: forward the sample, backward the probabilities.
 
     ``noise [..., S]`` uniform on [0, 1) picks the class by inverting the cumulative distribution (one number per
     latent, where Gumbel noise needs C); ``None`` gives the mode.
     """
-    probs = torch.exp(log_probs)
     with torch.no_grad():
         if noise is None:
             chosen = probs.argmax(-1, keepdim=True)
@@ -55,12 +54,12 @@ def sample_latent(log_probs: Tensor, noise: Tensor | None) -> Tensor:
 
 
 def categorical_kl(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p ‖ q) ``[...]`` summed over S independent latents; ``p, q [..., S, C]`` are log-probabilities."""
-    return (torch.exp(p) * (p - q)).sum((-2, -1))
+    """KL(p ‖ q) ``[...]`` in nats, summed over S independent latents; ``p, q [..., S, C]`` are probabilities."""
+    return (p * (torch.log(p) - torch.log(q))).sum((-2, -1))
 
 
 def kl_losses(post: Tensor, prior: Tensor, free_nats: float) -> tuple[Tensor, Tensor]:
-    """Dynamics and representation loss ``[...]`` of log-probabilities ``[..., S, C]``.
+    """Dynamics and representation loss ``[...]`` of probabilities ``[..., S, C]``.
 
     max(free, KL(sg(post) ‖ prior)) and max(free, KL(post ‖ sg(prior)))   (Hafner et al. 2025, eq. 5)
     """
@@ -110,17 +109,15 @@ class RSSM(nn.Module):
         like = self.gates.bias
         return State(like.new_zeros(*batch, self.deter), like.new_zeros(*batch, self.stoch, self.classes))
 
-    def core(self, state: State, action: Tensor) -> Tensor:
-        """Next deterministic state ``[B, deter]`` after ``action [B, A]``; entries beyond ±1 count as ±1."""
-        batch = action.shape[0]
-        inputs = torch.cat(
-            [
-                self.from_deter(state.deter),
-                self.from_stoch(state.stoch.flatten(-2)),
-                self.from_action(action.clamp(-1.0, 1.0)),
-            ],
-            dim=-1,
-        )
+    def drive(self, action: Tensor) -> Tensor:
+        """What ``action [..., A]`` puts into the core, ``[..., hidden]``; entries beyond ±1 count as ±1."""
+        driven: Tensor = self.from_action(action.clamp(-1.0, 1.0))
+        return driven
+
+    def core(self, state: State, driven: Tensor) -> Tensor:
+        """Next deterministic state ``[B, deter]`` after a :meth:`drive` ``[B, hidden]``."""
+        batch = driven.shape[0]
+        inputs = torch.cat([self.from_deter(state.deter), self.from_stoch(state.stoch.flatten(-2)), driven], dim=-1)
         grouped = state.deter.view(batch, self.blocks, -1)
         shared = inputs.unsqueeze(1).expand(-1, self.blocks, -1)
         mixed = self.mix_norm(self.mix(torch.cat([grouped, shared], dim=-1)).reshape(batch, -1))
@@ -130,42 +127,42 @@ class RSSM(nn.Module):
         return deter
 
     def prior(self, deter: Tensor) -> Tensor:
-        """Log-probabilities ``[..., S, C]`` of the latents expected in ``deter [..., deter]``."""
-        return self._log_probs(self.prior_logits(deter))
+        """Probabilities ``[..., S, C]`` of the latents expected in ``deter [..., deter]``."""
+        return self._probs(self.prior_logits(deter))
 
     def posterior(self, deter: Tensor, token: Tensor) -> Tensor:
-        """Log-probabilities ``[..., S, C]`` of the latents given an encoded observation ``token [..., E]``."""
-        return self._log_probs(self.post_logits(torch.cat([deter, token], dim=-1)))
+        """Probabilities ``[..., S, C]`` of the latents given an encoded observation ``token [..., E]``."""
+        return self._probs(self.post_logits(torch.cat([deter, token], dim=-1)))
 
     def imagine(self, state: State, action: Tensor, noise: Tensor) -> State:
         """One step without looking: the state ``[B, ...]`` after ``action [B, A]``; ``noise [B, S]`` uniform."""
-        deter = self.core(state, action)
+        deter = self.core(state, self.drive(action))
         return State(deter, sample_latent(self.prior(deter), noise))
 
-    def observe(self, state: State, action: Tensor, token: Tensor, noise: Tensor | None) -> tuple[State, Tensor]:
-        """One step with the observation ``token [B, E]`` that ``action [B, A]`` led to.
+    def observe(self, state: State, driven: Tensor, token: Tensor, noise: Tensor | None) -> tuple[State, Tensor]:
+        """One step with the observation ``token [B, E]`` that a :meth:`drive` ``[B, hidden]`` led to.
 
-        Returns the state and the posterior's log-probabilities ``[B, S, C]``; ``noise`` ``[B, S]`` as in
-        :func:`sample_latent`.
+        Returns the state and the posterior ``[B, S, C]``; ``noise [B, S]`` as in :func:`sample_latent`.
         """
-        deter = self.core(state, action)
-        log_probs = self.posterior(deter, token)
-        return State(deter, sample_latent(log_probs, noise)), log_probs
+        deter = self.core(state, driven)
+        probs = self.posterior(deter, token)
+        return State(deter, sample_latent(probs, noise)), probs
 
     def observe_sequence(self, action: Tensor, token: Tensor, first: Tensor, noise: Tensor) -> tuple[State, Tensor]:
         """States and posteriors of ``T`` observations.
 
         ``action [T, B, A]`` led to ``token [T, B, E]``; ``first`` bool ``[T, B]`` forgets what was before;
-        ``noise [T, B, S]``. Returns a state ``[T, B, ...]`` and log-probabilities ``[T, B, S, C]``.
+        ``noise [T, B, S]``. Returns a state ``[T, B, ...]`` and posteriors ``[T, B, S, C]``.
         """
-        state = self.initial(action.shape[1])
+        # Only the core and the posterior must go step by step.
+        state, driven = self.initial(action.shape[1]), self.drive(action)
         states, posteriors = [], []
         for t in range(action.shape[0]):
-            state, log_probs = self.observe(forget(state, first[t]), action[t], token[t], noise[t])
+            state, probs = self.observe(forget(state, first[t]), driven[t], token[t], noise[t])
             states.append(state)
-            posteriors.append(log_probs)
+            posteriors.append(probs)
         deter, stoch = (torch.stack(parts) for parts in zip(*states, strict=True))
         return State(deter, stoch), torch.stack(posteriors)
 
-    def _log_probs(self, logits: Tensor) -> Tensor:
-        return mixed_log_probs(logits.view(*logits.shape[:-1], self.stoch, self.classes), self.unimix)
+    def _probs(self, logits: Tensor) -> Tensor:
+        return mixed_probs(logits.view(*logits.shape[:-1], self.stoch, self.classes), self.unimix)

@@ -54,8 +54,8 @@ class TableDisplay:
         self._cells, self._jobs = {cell.id: cell for cell in cells}, jobs
         self._console = console
         self._changed: dict[str, str] = {}
-        self._lines: list[Table | Text] = []
-        self._live = Live(console=console, refresh_per_second=4, transient=False)
+        self._table = Group()
+        self._live = Live(console=console, auto_refresh=False)
 
     def __call__(self, statuses: Mapping[str, CellStatus]) -> None:
         """Draw ``statuses``."""
@@ -63,13 +63,15 @@ class TableDisplay:
             if self._changed.get(name) != status.state:
                 self._changed.pop(name, None)
                 self._changed[name] = status.state
-        shown = self._shown(statuses)
-        hidden = len(statuses) - len(shown)
-        self._lines = [cell_table([(self._cells[name], statuses[name]) for name in shown])]
-        if hidden:
-            self._lines.append(Text(f"… and {hidden} more cells", style="dim"))
+        self._table = self._draw(statuses)
         total = Text(summary(list(self._cells.values()), statuses, self._jobs))
-        self._live.update(Group(*self._lines, total))
+        self._live.update(Group(self._table, total), refresh=True)
+
+    def _draw(self, statuses: Mapping[str, CellStatus]) -> Group:
+        shown = self._shown(statuses)
+        table = cell_table([(self._cells[name], statuses[name]) for name in shown])
+        hidden = len(statuses) - len(shown)
+        return Group(table, Text(f"… and {hidden} more cells", style="dim")) if hidden else Group(table)
 
     def _shown(self, statuses: Mapping[str, CellStatus]) -> list[str]:
         room = max(4, self._console.height - 8)
@@ -87,7 +89,7 @@ class TableDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.update(Group(*self._lines))  # the run says its total itself
+        self._live.update(self._table)  # the run says its total itself
         self._live.stop()
 
 

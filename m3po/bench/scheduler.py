@@ -59,11 +59,10 @@ def run_cells(
     called about twice a second with all statuses. After one interruption no cell is started and the running ones are
     asked to stop; after two they are killed.
     """
-    run = _Run(list(folders), launcher, interrupt or Interrupt())
+    run = _Run(list(folders), launcher, watch, interrupt or Interrupt())
     with run.interrupt.listening():
         try:
             while run.step():
-                watch(run.statuses)
                 time.sleep(POLL_SECONDS)
         finally:
             run.kill()
@@ -75,6 +74,7 @@ def run_cells(
 class _Run:
     folders: Sequence[CellFolder]
     launcher: Launcher
+    watch: Watch
     interrupt: Interrupt
     statuses: dict[str, CellStatus] = field(default_factory=dict)
     waiting: deque[CellFolder] = field(default_factory=deque)
@@ -95,10 +95,10 @@ class _Run:
             return False
         if self.interrupt.count == 1 and not self._stopped:
             self._stop()
-        if time.monotonic() - self._looked_at > LOOK_SECONDS:
-            self._look()
         while self.waiting and len(self.jobs) < self.launcher.slots:
             self._start(self.waiting.popleft())
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._look()
         return bool(self.jobs or self.waiting or self.elsewhere)
 
     def kill(self) -> None:
@@ -152,6 +152,7 @@ class _Run:
             self.elsewhere.remove(folder)
             if status.state not in FINAL and status.state != "failed":
                 self.waiting.append(folder)
+        self.watch(self.statuses)
 
 
 def _before(folder: CellFolder) -> CellStatus:

@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 
+MOST_ROWS = 300
+"""Cells that ``status`` lists one by one."""
+
+
 @dataclass(frozen=True)
 class View:
     """One answer in two forms."""
@@ -67,7 +71,9 @@ def status_view(folder: StudyFolder) -> View:
     """Where every cell stands."""
     entries = folder.entries()
     statuses = folder.statuses(entries, int(folder.record()["budget"]["env_steps"]))
-    table = cell_table([(cell, statuses[cell.id]) for cell in entries])
+    # of a large grid, only what a reader may have to look after
+    shown = [c for c in entries if len(entries) <= MOST_ROWS or statuses[c.id].state not in ("done", "pending")]
+    table = cell_table([(cell, statuses[cell.id]) for cell in shown])
     messages = [Text(f"{status.id}: {status.message}") for status in statuses.values() if status.message]
     text = Group(table, *messages, Text(summary(entries, statuses, cores())))
     return View({"cells": [describe(cell, statuses[cell.id]) for cell in entries]}, text)
