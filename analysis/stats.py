@@ -1,7 +1,8 @@
 """Aggregate scores and how sure we are of them.
 
-The metrics are rliable's (Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice"). The intervals are
-our own: rliable's draw from NumPy's global generator, so they change from call to call. Here each number has a
+The metrics are rliable's (Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice"), and computed by it
+where no run is missing; the functions here extend them to missing runs and to many resamples at once. The intervals
+are our own: rliable's draw from NumPy's global generator, so they change from call to call. Here each number has a
 generator made from its own name, so that no other agent, metric or order of computing moves it.
 
 R runs, K tasks, B resamples. Scores are normalised, ``[..., R, K]``, NaN where a run is missing.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rliable import metrics as rliable
 
 RESAMPLES = 2000
 CURVE_RESAMPLES = 500
@@ -85,6 +87,19 @@ METRICS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+RLIABLE: dict[str, Callable[[Array], float]] = {
+    "iqm": rliable.aggregate_iqm,
+    "median": rliable.aggregate_median,
+    "mean": rliable.aggregate_mean,
+    "optimality_gap": rliable.aggregate_optimality_gap,
+}
+
+
+def point(metric: str, scores: Array) -> float:
+    """One metric of scores ``[R, K]``: rliable's own number where no run is missing."""
+    return float(RLIABLE[metric](scores) if np.isfinite(scores).all() else METRICS[metric](scores))
+
+
 def generator(*names: str) -> np.random.Generator:
     """A generator that depends on the names alone, the same on every machine."""
     digest = hashlib.sha256("\x1f".join(names).encode()).digest()
@@ -126,7 +141,7 @@ def percentile_interval(samples: Array) -> tuple[Array, Array]:
 
 def aggregate(agent: str, metric: str, scores: Array, *, whole_runs: bool = False) -> Estimate:
     """One metric of one agent's scores ``[R, K]`` with its interval."""
-    value = float(METRICS[metric](scores))
+    value = point(metric, scores)
     if not allows_interval(scores):
         return Estimate(value)
     samples = resample(scores, generator("aggregate", agent, metric), RESAMPLES, whole_runs=whole_runs)
