@@ -75,8 +75,6 @@ class Checkpoints:
                 ) from error
             raise
         for checkpoint in older:
-            # 'done' goes first: a removal cut short must not leave something that looks complete
-            (checkpoint.path / "done").unlink(missing_ok=True)
             shutil.rmtree(checkpoint.path, ignore_errors=True)
 
     def _all(self) -> list[Checkpoint]:

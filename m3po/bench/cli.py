@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from m3po.bench.study import Study
+    from m3po.bench.views import View
 
 __all__ = ["app", "main"]
 
@@ -200,7 +203,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     return (SuiteError, RegistryError, StoreError, DeviceError, ResultsError)
 
 
-def _study(suite: str, overrides: Sequence[str] | None) -> Any:
+def _study(suite: str, overrides: Sequence[str] | None) -> Study:
     from m3po.bench.study import build_study
     from suites.catalog import load_suite
 
@@ -218,7 +221,7 @@ def _console(*, stderr: bool) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, width=200)
 
 
-def _print(view: Any, as_json: bool) -> None:
+def _print(view: View, as_json: bool) -> None:
     """Print a view: its data as JSON, or its text."""
     if as_json:
         typer.echo(json.dumps(view.data, indent=1, ensure_ascii=False))

@@ -85,6 +85,7 @@ class CellStatus(_Record):
     message: str = ""
     """Why the cell failed, diverged or stopped."""
     peak_memory_mb: float | None = None
+    """Of the cell's process and those that step its environments."""
 
 
 class EvaluationRecord(_Record):

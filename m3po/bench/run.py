@@ -118,7 +118,7 @@ def main() -> int:
     parser.add_argument("--env-workers", type=int, default=0, help="processes that step environments; 0: none")
     parser.add_argument("--supervised", action="store_true", help="stop when standard input closes")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     stop = StopRequest()
     _obey_signals(stop)
     if options.supervised:

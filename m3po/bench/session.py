@@ -194,6 +194,7 @@ class Heartbeat:
     def __init__(self, folder: CellFolder, cell: Cell) -> None:
         self._folder, self._cell = folder, cell
         self._previous = folder.status(cell.budget.env_steps)
+        self._peak = self._previous.peak_memory_mb or 0.0
         self._session: CellSession | None = None
         self._started, self._first_step = time.monotonic(), 0
         self._over = threading.Event()
@@ -218,6 +219,7 @@ class Heartbeat:
 
     def status(self, state: State, message: str = "") -> CellStatus:
         """The cell as it stands now."""
+        self._peak = max(self._peak, _peak_memory_mb())
         measured = {} if self._session is None else self._measured(self._session, running=state == "running")
         values = {
             "state": state,
@@ -225,7 +227,7 @@ class Heartbeat:
             "pid": os.getpid(),
             "heartbeat": round(time.time(), 3),
             "message": message,
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "peak_memory_mb": round(self._peak, 1),
         }
         return self._previous.model_copy(update={**values, **measured})
 
@@ -250,3 +252,18 @@ class Heartbeat:
             "steps_per_second": round(rate, 2) if rate else None,
             "eta_seconds": round(remaining / rate, 1) if rate and running else None,
         }
+
+
+def _peak_memory_mb() -> float:
+    """Peak of this process and, where the system tells (Linux), of those that step its environments."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    children = [pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+    return own + sum(map(_peak_of, children))
+
+
+def _peak_of(pid: str) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:  # it ended meanwhile
+        return 0.0
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))

@@ -19,7 +19,7 @@ from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.run import run_cell
 from m3po.bench.session import StopRequest
-from m3po.bench.store import CellFolder
+from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
 from tests.bench.conftest import evaluation_rows, metric_rows, wait_for
@@ -66,9 +66,7 @@ def test_every_evaluation_starts_from_the_same_states_and_leaves_training_alone(
 
 def test_exactly_the_stated_episodes_where_they_end_early(make_cell: MakeCell) -> None:
     # toy-terminate's episodes differ in length; 40 episodes need two rounds of the 32 environments
-    folder = make_cell(
-        tasks="{family: toy, names: [toy-terminate]}", evaluation="{every: 400, episodes: 40}", agents="{random: {}}"
-    )
+    folder = make_cell(tasks="{family: toy, names: [toy-terminate]}", evaluation="{every: 400, episodes: 40}")
     assert run_cell(folder.path) is not None
     rows = evaluation_rows(folder.path)
     assert [row["episode"] for row in rows] == [*range(40), *range(40)]
@@ -150,6 +148,29 @@ def test_a_stop_within_an_evaluation_leaves_no_half_of_it(make_cell: MakeCell, m
     assert {row["env_step"] for row in evaluation_rows(parts.path)} == {0, 100}
     assert run_cell(parts.path) is not None
     assert evaluation_rows(parts.path) == evaluation_rows(whole.path)
+
+
+def test_rows_behind_the_last_checkpoint_are_written_again(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = make_cell("whole"), make_cell("parts")
+    assert run_cell(whole.path) is not None
+    write = Checkpoints.write
+
+    def full_at_200(self: Checkpoints, env_step: int, fill: Callable[[Path], None]) -> None:
+        if env_step == 200:
+            raise StoreError("the disk is full")
+        write(self, env_step, fill)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "write", full_at_200)
+        status = run_cell(parts.path)
+    assert status is not None
+    assert (status.state, status.message) == ("failed", "the disk is full")
+    assert max(row["env_step"] for row in evaluation_rows(parts.path)) == 200
+    assert run_cell(parts.path) is not None
+    assert evaluation_rows(parts.path) == evaluation_rows(whole.path)
+    assert metric_rows(parts.path) == metric_rows(whole.path)
 
 
 def _last_state(folder: CellFolder) -> tuple[str, bytes]:
@@ -257,3 +278,14 @@ def test_the_cell_file_holds_no_path(make_cell: MakeCell, tmp_path: Path) -> Non
         assert str(tmp_path) not in (folder.path / name).read_text()
     record = json.loads((folder.path / "cell.json").read_text())
     assert record["config"] == {"preset": "default", "rate": 0.05, "batch": 2, "pause": 0.0, "fault": ""}
+
+
+def test_peak_memory_counts_the_processes_that_step_environments() -> None:
+    alone = session._peak_memory_mb()
+    program = "import sys; memory = bytearray(100_000_000); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert session._peak_memory_mb() - alone > 95
+        child.communicate()
+    assert session._peak_memory_mb() - alone < 50
