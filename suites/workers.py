@@ -154,7 +154,9 @@ def _serve(
     stream: Stream,
 ) -> None:
     """Body of a worker process: build the lanes, then answer until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    # Ctrl-C and a cluster's warning reach the whole group; the parent decides what they mean, and needs us until then.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     blocks = iter(memory)
     lanes: Lanes | None = None
     try:
