@@ -200,6 +200,9 @@ def test_replayed_values_stop_at_an_episodes_end() -> None:
 
 def test_the_step_between_two_episodes_is_not_learned_from() -> None:
     own, states = learner(), State(torch.zeros(T, B, 16), torch.zeros(T, B, 3, 4))
+    with torch.no_grad():
+        # Not uniform, so that the loss depends on the target.
+        own.critic.logits[-1].bias.copy_(torch.linspace(-1, 1, TINY.bins))
     boot = torch.zeros(T, B)
     wild = torch.zeros(T, B)
     wild[4, 0] = 1e6
