@@ -47,7 +47,9 @@ def test_a_tree_comes_back(tmp_path: Path) -> None:
 
 def test_arrays_may_be_written_to_after_loading(tmp_path: Path) -> None:
     save_state(tmp_path, "agent", {"carry": np.zeros(3)})
-    load_state(tmp_path, "agent")["carry"][:] = 1
+    carry = load_state(tmp_path, "agent")["carry"]
+    carry[:] = 1
+    assert carry.sum() == 3
 
 
 def test_what_cannot_be_saved_is_named_with_its_place(tmp_path: Path) -> None:

