@@ -7,10 +7,10 @@ simulator nor learning library.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from suites.errors import SuiteError, nearest, unknown
 from suites.faults import known_keys, validate
@@ -45,11 +45,16 @@ def shipped_suites() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_SHIPPED.glob("*.yaml"))}
 
 
-def load_suite(source: str, overrides: Sequence[str] = ()) -> LoadedSuite:
+AgentCheck: TypeAlias = Callable[[str, Mapping[str, Any]], Iterable[tuple[KeyPath, str]]]
+"""From the name and values of an entry of ``agents`` to its faults: key path below ``agents`` and sentence."""
+
+
+def load_suite(source: str, overrides: Sequence[str] = (), check_agent: AgentCheck | None = None) -> LoadedSuite:
     """Load a suite from a file or by a shipped suite's name, from any folder.
 
     ``overrides`` are ``key.path=value`` texts, their values YAML; a null removes a key. Raises :class:`SuiteError` with
-    one sentence per fault.
+    one sentence per fault. Suites know no agents: whoever does passes ``check_agent``, so that a suite with other
+    faults says those of its agents in the same pass.
     """
     path = _find(source)
     document = _read(path, ())
@@ -63,6 +68,8 @@ def load_suite(source: str, overrides: Sequence[str] = ()) -> LoadedSuite:
     if isinstance(suite, list):
         for key_path, sentence in suite:
             fault(key_path, sentence)
+        for key_path, sentence in _agent_faults(document, check_agent):
+            fault(key_path, sentence)
     tasks = resolve_tasks(document, fault)
     if isinstance(suite, Suite) and suite.mode == "joint" and suite.budget.num_envs < len(tasks):
         found = f"budget.num_envs: found {suite.budget.num_envs}"
@@ -70,6 +77,14 @@ def load_suite(source: str, overrides: Sequence[str] = ()) -> LoadedSuite:
     if messages or isinstance(suite, list):
         raise SuiteError(messages)
     return LoadedSuite(suite, tasks, path, document)
+
+
+def _agent_faults(document: Document, check: AgentCheck | None) -> list[tuple[KeyPath, str]]:
+    agents = document.values.get("agents")
+    if check is None or not isinstance(agents, Mapping):
+        return []
+    entries = [(name, values) for name, values in agents.items() if isinstance(values, Mapping)]
+    return [(("agents", *path), sentence) for name, values in entries for path, sentence in check(name, values)]
 
 
 def schema() -> dict[str, Any]:

@@ -204,10 +204,9 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 
 def _study(suite: str, overrides: Sequence[str] | None) -> Study:
-    from m3po.bench.study import build_study
-    from suites.catalog import load_suite
+    from m3po.bench.study import open_study
 
-    study = build_study(load_suite(suite, overrides or ()))
+    study = open_study(suite, overrides or ())
     for warning in study.warnings:
         typer.echo(f"warning: {warning}", err=True)
     return study

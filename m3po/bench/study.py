@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -22,7 +22,10 @@ from suites.errors import SuiteError, unknown
 from suites.spec import Stream, Suite, Task
 from suites.vector import env_spec
 
-__all__ = ["Study", "StudyFolder", "build_study", "find_study", "make_cell", "search_space", "to_yaml"]
+__all__ = ["Study", "StudyFolder", "build_study", "find_study", "make_cell", "open_study", "search_space", "to_yaml"]
+
+Fault: TypeAlias = tuple[tuple[str | int, ...], str]
+"""Key path and sentence."""
 
 HASH_DIGITS = 16
 ID_HASH_DIGITS = 8
@@ -47,6 +50,16 @@ class AgentEntry:
     name: str
     agent_type: str
     config: AgentConfig
+
+
+def open_study(source: str, overrides: Sequence[str] = ()) -> Study:
+    """Load a suite and build its cells. Raises :class:`SuiteError` with everything that is wrong in one pass."""
+
+    def faults(name: str, values: Mapping[str, Any]) -> list[Fault]:
+        entry = read_agent(name, values)
+        return entry if isinstance(entry, list) else []
+
+    return build_study(load_suite(source, overrides, faults))
 
 
 def build_study(loaded: LoadedSuite) -> Study:
@@ -129,10 +142,13 @@ class _Checker:
         """The agents whose configuration is valid and can work with every unit."""
         entries = []
         for name, values in self.loaded.suite.agents.items():
-            entry = self._agent(name, values)
-            if entry is not None:
+            entry = read_agent(name, values)
+            if isinstance(entry, AgentEntry):
                 entries.append(entry)
                 self._check_works(entry, units)
+                continue
+            for path, sentence in entry:
+                self._error(("agents", *path), sentence)
         return entries
 
     def search_spaces(self) -> None:
@@ -157,21 +173,6 @@ class _Checker:
                         message = str(fault["msg"]).removeprefix("Value error, ")
                         self._error(("tune", name, key, *fault["loc"]), f"search space of {key!r}: {message}")
 
-    def _agent(self, name: str, values: Mapping[str, Any]) -> AgentEntry | None:
-        agent_type = str(values.get("agent", name))
-        try:
-            config_class = agent_config(agent_type)
-        except RegistryError as error:
-            self._error(("agents", name, "agent") if "agent" in values else ("agents", name), str(error))
-            return None
-        try:
-            config = config_class.model_validate({key: value for key, value in values.items() if key != "agent"})
-        except ValidationError as error:
-            for fault in error.errors():
-                self._error(("agents", name, *fault["loc"]), _sentence(config_class, agent_type, fault))
-            return None
-        return AgentEntry(name, agent_type, config)
-
     def _check_works(self, entry: AgentEntry, units: Sequence[tuple[Task, ...]]) -> None:
         budget = self.loaded.suite.budget
         sentences = [
@@ -187,6 +188,20 @@ class _Checker:
 
     def _where(self, key_path: tuple[str | int, ...]) -> str:
         return self.loaded.where(key_path)
+
+
+def read_agent(name: str, values: Mapping[str, Any]) -> AgentEntry | list[Fault]:
+    """An entry of the suite's section ``agents``, or all that is wrong with it, with key paths below ``agents``."""
+    agent_type = str(values.get("agent", name))
+    try:
+        config_class = agent_config(agent_type)
+    except RegistryError as error:
+        return [((name, "agent") if "agent" in values else (name,), str(error))]
+    try:
+        config = config_class.model_validate({key: value for key, value in values.items() if key != "agent"})
+    except ValidationError as error:
+        return [((name, *fault["loc"]), _sentence(config_class, agent_type, fault)) for fault in error.errors()]
+    return AgentEntry(name, agent_type, config)
 
 
 def _sentence(config_class: type[AgentConfig], agent_type: str, fault: Mapping[str, Any]) -> str:

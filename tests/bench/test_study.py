@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from m3po.bench.store import StoreError
-from m3po.bench.study import Study, StudyFolder, build_study, find_study
+from m3po.bench.study import Study, StudyFolder, build_study, find_study, open_study
 from suites.catalog import load_suite
 from suites.errors import SuiteError
 
@@ -130,3 +130,14 @@ def test_results_are_found_by_folder_and_by_suite(
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="holds none"):
         find_study(str(tmp_path / "empty"), results)
+
+
+def test_faults_of_the_suite_and_of_its_agents_are_said_in_one_pass(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("extends: lite\nagents:\n  ppoo: {}\n  ppo: {clipp: 1}\nbudgt: {}\n")
+    with pytest.raises(SuiteError) as caught:
+        open_study(str(path))
+    said = "\n".join(caught.value.messages)
+    assert f"{path}:5:1: unknown key 'budgt'; nearest: 'budget'" in said
+    assert f"{path}:4:9: unknown ppo key 'clipp'; nearest: 'clip'" in said
+    assert f"{path}:3:3: unknown agent 'ppoo'; nearest: 'ppo'" in said
