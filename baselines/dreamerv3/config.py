@@ -13,7 +13,7 @@ __all__ = ["DreamerV3Config"]
 
 
 class DreamerV3Config(AgentConfig):
-    """Every number of the agent. The defaults are the original's size of 12 million parameters."""
+    """DreamerV3: a recurrent world model, and actor and critic trained in its dreams. The defaults are the original's size of 12 million parameters."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},

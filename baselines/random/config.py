@@ -8,4 +8,4 @@ __all__ = ["RandomConfig"]
 
 
 class RandomConfig(AgentConfig):
-    """There is nothing to set."""
+    """Uniform random actions: a floor for every table. There is nothing to set."""
