@@ -13,7 +13,10 @@ __all__ = ["DreamerV3Config"]
 
 
 class DreamerV3Config(AgentConfig):
-    """DreamerV3: a recurrent world model, and actor and critic trained in its dreams. The defaults are the original's size of 12 million parameters."""
+    """DreamerV3: a recurrent world model, and an actor and a critic trained in its dreams.
+
+    The defaults are the original's size of 12 million parameters.
+    """
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},
