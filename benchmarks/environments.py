@@ -33,9 +33,9 @@ def rate(env: VectorEnv, episodes: int) -> float:
     return env.env_step / (time.perf_counter() - start)
 
 
-def one_vector_env(tasks: Sequence[Task], episodes: int, num_workers: int) -> float:
+def one_vector_env(tasks: Sequence[Task], episodes: int, num_processes: int) -> float:
     """Steps per second of one vector environment with one environment per task."""
-    with VectorEnv(tasks, len(tasks), seed=0, stream="train", num_workers=num_workers) as env:
+    with VectorEnv(tasks, len(tasks), seed=0, stream="train", num_processes=num_processes) as env:
         return rate(env, episodes)
 
 
@@ -63,7 +63,7 @@ def _step_freely(tasks: Sequence[Task], episodes: int, barrier: Any, rates: Any)
 
 def building(tasks: Sequence[Task]) -> float:
     """Seconds to build one environment, the mean over ``tasks``; the engine is imported before."""
-    one_vector_env(tasks[:1], 1, 0)
+    one_vector_env(tasks[:1], 1, 1)
     start = time.perf_counter()
     with VectorEnv(tasks, len(tasks), seed=0, stream="train") as env:
         env.reset()
@@ -73,7 +73,7 @@ def building(tasks: Sequence[Task]) -> float:
 def measure(suite: str, episodes: int) -> list[Measurement]:
     """One process, the ceiling and the workers for a suite of joint tasks."""
     tasks = load_suite(suite).tasks
-    alone = one_vector_env(tasks, episodes, 0)
+    alone = one_vector_env(tasks, episodes, 1)
     ceiling = free_processes(tasks, episodes)
     workers = one_vector_env(tasks, episodes, PROCESSES)
     return [
@@ -92,7 +92,7 @@ def main() -> int:
         rows += measure("mt50", 2)
     control = {task.name: task for task in load_suite("dmc28").tasks}
     for name in CONTROL_TASKS[:1] if arguments.quick else CONTROL_TASKS:
-        speed = one_vector_env([control[name]], 1 if arguments.quick else 20, 0)
+        speed = one_vector_env([control[name]], 1 if arguments.quick else 20, 1)
         rows.append(Measurement(f"{name}: one process, one environment", speed, "steps/s"))
     return show("Stepping environments", rows, arguments.json)
 

@@ -88,10 +88,10 @@ class Lanes:
         return [episode for lane in self._lanes if (episode := lane.step()) is not None]
 
     def replay(self, episodes: Iterable[Replay]) -> None:
-        """Bring environments into the middle of episodes by playing them again."""
-        by_env = {lane.spec.env: lane for lane in self._lanes}
-        for replay in episodes:
-            by_env[replay.env].replay(replay)
+        """Bring environments into the middle of episodes by playing them again; those held elsewhere are passed by."""
+        by_env = {replay.env: replay for replay in episodes}
+        for lane in self._lanes:
+            lane.replay(by_env[lane.spec.env])
 
     def close(self) -> None:
         """Close every environment."""

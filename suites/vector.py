@@ -38,17 +38,17 @@ class VectorEnv:
 
     An ended episode's environment starts the next one in the same step (see :class:`VectorStep`). The environments of a
     task share its episodes 0, 1, 2 … out like cards: replica r of R plays r, r+R, r+2R …; so an episode depends on
-    stream, ``seed``, task name and number alone, whatever ``num_envs``, ``num_workers`` or the order of tasks.
+    stream, ``seed``, task name and number alone, whatever ``num_envs``, ``num_processes`` or the order of tasks.
 
-    ``num_workers`` 0 steps in this process; more gives each worker process a part of the environments, and the same
-    results bit for bit. Raises :class:`SuiteError` when the request is impossible, :class:`EnvError` when an
-    environment breaks the contract, :class:`EnvWorkerError` when a worker dies; :meth:`state` still works then.
+    ``num_processes`` share the stepping, this one included; however many they are, the results are the same bit for
+    bit. Raises :class:`SuiteError` when the request is impossible, :class:`EnvError` when an environment breaks the
+    contract, :class:`EnvWorkerError` when a worker dies; :meth:`state` still works then.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], num_envs: int, *, seed: int, stream: Stream, num_workers: int = 0
+        self, tasks: Sequence[Task], num_envs: int, *, seed: int, stream: Stream, num_processes: int = 1
     ) -> None:
-        _check_request(tasks, num_envs, num_workers)
+        _check_request(tasks, num_envs, num_processes)
         self.spec = env_spec(tasks)
         self.num_envs = num_envs
         self.env_step = 0
@@ -68,8 +68,8 @@ class VectorEnv:
         self._last_observation: NDArray[np.float32] | None = None
         sizes = (self.spec.observation_size, self.spec.action_dim)
         self._engine: Engine = (
-            WorkerEngine(specs, sizes, seed, stream, min(num_workers, num_envs))
-            if num_workers
+            WorkerEngine(specs, sizes, seed, stream, min(num_processes, num_envs))
+            if num_processes > 1
             else Lanes(specs, Arrays.over(bytearray, num_envs, *sizes), seed, stream)
         )
 
@@ -237,7 +237,7 @@ def _deal(tasks: Sequence[Task], num_envs: int) -> list[LaneSpec]:
     ]
 
 
-def _check_request(tasks: Sequence[Task], num_envs: int, num_workers: int) -> None:
+def _check_request(tasks: Sequence[Task], num_envs: int, num_processes: int) -> None:
     names = [task.name for task in tasks]
     if not names:
         raise SuiteError("a vector environment needs at least one task")
@@ -246,5 +246,5 @@ def _check_request(tasks: Sequence[Task], num_envs: int, num_workers: int) -> No
         raise SuiteError(f"task names must differ; found twice: {', '.join(twice)}")
     if num_envs < len(names):
         raise SuiteError(f"{num_envs} environments cannot play {len(names)} tasks; give at least {len(names)}")
-    if num_workers < 0:
-        raise SuiteError(f"num_workers is {num_workers}; expected 0 (this process) or more")
+    if num_processes < 1:
+        raise SuiteError(f"num_processes is {num_processes}; expected 1 (this process alone) or more")

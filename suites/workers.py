@@ -1,13 +1,17 @@
-"""Lanes in worker processes that hold many environments each.
+"""Lanes in this process and in worker processes, each holding many environments.
 
 A worker shares the arrays through anonymous shared memory and is woken by a message on a pipe. It leaves when the pipe
-closes, so none outlives its parent, however that ends.
+closes, so none outlives its parent, however that ends. The parent takes a part of the environments itself: a process
+that only waits for others leaves its core idle for as long as it takes to wake up.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import select
 import signal
+import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -20,6 +24,9 @@ from suites.spec import Episode, Stream
 
 REPLY_SECONDS = 300.0
 """A worker that says nothing for so long is taken for hung."""
+
+PATIENCE_SECONDS = 1e-3
+"""How long to look for a message before going to sleep: waking a sleeping core costs as much as stepping a task."""
 
 
 class Engine(Protocol):
@@ -38,10 +45,10 @@ class Engine(Protocol):
 
 
 class WorkerEngine:
-    """Lanes in ``num_workers`` processes, dealt out evenly."""
+    """Lanes in ``num_processes`` processes, this one and workers, dealt out evenly."""
 
     def __init__(
-        self, specs: Sequence[LaneSpec], sizes: tuple[int, int], seed: int, stream: Stream, num_workers: int
+        self, specs: Sequence[LaneSpec], sizes: tuple[int, int], seed: int, stream: Stream, num_processes: int
     ) -> None:
         context = multiprocessing.get_context("spawn")  # a forked copy of a threaded parent can deadlock
         memory: list[Any] = []
@@ -52,38 +59,42 @@ class WorkerEngine:
 
         self.arrays = Arrays.over(shared, len(specs), *sizes)
         self._workers: list[_Worker] = []
+        self._lanes: Lanes | None = None
+        *theirs, mine = _deal(specs, num_processes)
         try:
-            for part in _deal(specs, num_workers):
+            for part in theirs:
                 arguments = (part, memory, (len(specs), *sizes), seed, stream)
                 self._workers.append(_Worker(context, part, arguments))
+            self._lanes = Lanes(mine, self.arrays, seed, stream)
             self._replies()
         except BaseException:
             self.close()
             raise
 
     def reset(self) -> None:
-        self._ask("reset")
+        self._everywhere("reset")
 
     def step(self) -> list[Episode]:
-        ended = [episode for episodes in self._ask("step") for episode in episodes]
+        ended = [episode for episodes in self._everywhere("step") for episode in episodes]
         return sorted(ended, key=lambda episode: episode.env)
 
     def replay(self, episodes: Sequence[Replay]) -> None:
-        for worker in self._workers:
-            worker.send("replay", [replay for replay in episodes if replay.env in worker.envs])
-        self._replies()
+        self._everywhere("replay", episodes)
 
     def close(self) -> None:
         for worker in self._workers:
             worker.hang_up()
+        if self._lanes is not None:
+            self._lanes.close()
         for worker in self._workers:
             worker.join()
-        self._workers = []
+        self._workers, self._lanes = [], None
 
-    def _ask(self, request: str) -> list[Any]:
+    def _everywhere(self, request: str, *arguments: Any) -> list[Any]:
+        """The answers of this process and of all workers, which work at the same time."""
         for worker in self._workers:
-            worker.send(request)
-        return self._replies()
+            worker.send(request, *arguments)
+        return [getattr(self._lanes, request)(*arguments), *self._replies()]
 
     def _replies(self) -> list[Any]:
         return [worker.reply() for worker in self._workers]
@@ -93,22 +104,21 @@ class _Worker:
     """The parent's end of one worker process."""
 
     def __init__(self, context: Any, specs: Sequence[LaneSpec], arguments: tuple[Any, ...]) -> None:
-        self.envs = frozenset(spec.env for spec in specs)
         self._tasks = ", ".join(dict.fromkeys(spec.task.name for spec in specs))
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *arguments), daemon=True, name="m3po-environments")
         self._process.start()
         theirs.close()  # the worker's is now the only other end: its death closes the pipe
 
-    def send(self, request: str, argument: Any = None) -> None:
+    def send(self, request: str, *arguments: Any) -> None:
         try:
-            self._pipe.send((request, argument))
+            self._pipe.send((request, arguments))
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._died() from error
 
     def reply(self) -> Any:
         try:
-            if not self._pipe.poll(REPLY_SECONDS):
+            if not (_look_for_message(self._pipe) or self._pipe.poll(REPLY_SECONDS)):
                 raise EnvWorkerError(
                     f"an environment worker gave no answer for {REPLY_SECONDS:g} s; it holds {self._tasks}"
                 )
@@ -135,14 +145,26 @@ class _Worker:
         return EnvWorkerError(f"an environment worker died (exit code {code}); it held {self._tasks}")
 
 
-def _deal(specs: Sequence[LaneSpec], num_workers: int) -> list[list[LaneSpec]]:
-    """Specs for each worker. All wait for the slowest, so costly tasks must not meet in one worker.
+def _look_for_message(pipe: Connection) -> bool:
+    """Look for a message for a moment without going to sleep; whether there is one."""
+    poll = select.poll()
+    poll.register(pipe.fileno(), select.POLLIN)
+    deadline = time.perf_counter() + PATIENCE_SECONDS
+    while not (found := poll.poll(0)) and time.perf_counter() < deadline:
+        os.sched_yield()  # whoever else needs the core goes first
+    return bool(found)
 
-    Neighbours in a list of tasks cost alike, and replicas of a task cost the same: both are dealt to different workers.
+
+def _deal(specs: Sequence[LaneSpec], num_processes: int) -> list[list[LaneSpec]]:
+    """Specs for each process. All wait for the slowest, so costly tasks must not meet in one.
+
+    Neighbours in a list of tasks cost alike, and replicas of a task cost the same: each round of the dealing gives them
+    to different processes, and begins with another one than the round before.
     """
-    num_tasks = 1 + max(spec.task_index for spec in specs)
-    rotated = sorted(specs, key=lambda spec: (spec.replica, (spec.task_index + spec.replica) % num_tasks))
-    return [rotated[worker::num_workers] for worker in range(num_workers)]
+    parts: list[list[LaneSpec]] = [[] for _ in range(num_processes)]
+    for place, spec in enumerate(sorted(specs, key=lambda spec: (spec.replica, spec.task_index))):
+        parts[(place + place // num_processes) % num_processes].append(spec)
+    return parts
 
 
 def _serve(
@@ -163,9 +185,9 @@ def _serve(
         lanes = Lanes(specs, Arrays.over(lambda _: next(blocks), *sizes), seed, stream)
         pipe.send((None, None))
         while True:
-            request, argument = pipe.recv()
-            value = getattr(lanes, request)() if argument is None else getattr(lanes, request)(argument)
-            pipe.send((None, value))
+            _look_for_message(pipe)
+            request, arguments = pipe.recv()
+            pipe.send((None, getattr(lanes, request)(*arguments)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except EnvError as error:

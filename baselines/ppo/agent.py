@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -135,28 +136,24 @@ class PPO:
         return {**self._optimise(batch), **_explained_variance(batch), "learning_rate": learning_rate}
 
     def _optimise(self, batch: _Batch) -> Metrics:
-        """Gradient steps on one rollout; the metrics are means over them."""
+        """Gradient steps on one rollout; the metrics are means over them.
+
+        Actor and critic share no weights, so the critic's half of a step is worked out in a thread beside the actor's.
+        """
         config = self.config
         losses: list[tuple[Tensor, Tensor, Tensor]] = []
         log_ratios: list[Tensor] = []
-        for minibatch in self._minibatches(batch):
-            policy = self.model.policy(minibatch.features)
-            log_prob = gaussian_log_prob(policy, minibatch.action, minibatch.action_mask)
-            surrogate = clipped_surrogate(log_prob, minibatch.log_prob, minibatch.advantage, config.clip)
-            policy_loss = -surrogate.mean()
-            value_loss = self._value_loss(minibatch)
-            entropy = (minibatch.action_mask * (self.model.log_std + _GAUSSIAN_ENTROPY)).sum(-1).mean()
-            loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
-
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.clip_grad_norm(config.max_grad_norm)
-            self.optimizer.step()
-
-            losses.append((policy_loss.detach(), value_loss.detach(), entropy.detach()))
-            log_ratios.append((log_prob - minibatch.log_prob).detach())
-            if config.target_kl is not None and _kl(log_ratios[-1]) > 1.5 * config.target_kl:
-                break
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            for minibatch in self._minibatches(batch):
+                self.optimizer.zero_grad()
+                critic = beside.submit(self._critic_gradient, minibatch)
+                policy_loss, entropy, log_ratio = self._actor_gradient(minibatch)
+                losses.append((policy_loss, critic.result(), entropy))
+                log_ratios.append(log_ratio)
+                self.optimizer.clip_grad_norm(config.max_grad_norm)
+                self.optimizer.step()
+                if config.target_kl is not None and _kl(log_ratio) > 1.5 * config.target_kl:
+                    break
         policy_loss, value_loss, entropy = torch.tensor(losses).mean(0)
         log_ratio = torch.cat(log_ratios)
         clipped = (log_ratio.exp() - 1).abs() > config.clip
@@ -167,6 +164,22 @@ class PPO:
             "approx_kl": _kl(log_ratio),
             "clip_fraction": clipped.float().mean().item(),
         }
+
+    def _actor_gradient(self, minibatch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss and entropy of the policy, whose gradients are taken, and log πθ − log πθ_old ``[B]``."""
+        policy = self.model.policy(minibatch.features)
+        log_prob = gaussian_log_prob(policy, minibatch.action, minibatch.action_mask)
+        surrogate = clipped_surrogate(log_prob, minibatch.log_prob, minibatch.advantage, self.config.clip)
+        policy_loss = -surrogate.mean()
+        entropy = (minibatch.action_mask * (self.model.log_std + _GAUSSIAN_ENTROPY)).sum(-1).mean()
+        (policy_loss - self.config.entropy_coef * entropy).backward()  # type: ignore[no-untyped-call]
+        return policy_loss.detach(), entropy.detach(), (log_prob - minibatch.log_prob).detach()
+
+    def _critic_gradient(self, minibatch: _Batch) -> Tensor:
+        """Loss of the values, whose gradient is taken."""
+        value_loss = self._value_loss(minibatch)
+        (self.config.value_coef * value_loss).backward()  # type: ignore[no-untyped-call]
+        return value_loss.detach()
 
     def _value_loss(self, minibatch: _Batch) -> Tensor:
         value = self.model.value(minibatch.features)
@@ -188,7 +201,10 @@ class PPO:
         task = rows["task"]
         features = self._features(rows["observation"], task)
         value = self.model.value(features)
-        next_value = self.model.value(self._features(rows["next_observation"], task))
+        next_value = value.roll(-1, dims=0)
+        last = rows["ended"].clone()
+        last[-1] = True
+        next_value[last] = self.model.value(self._features(rows["next_observation"][last], task[last]))
         reward = rows["reward"]
         if self.config.scale_reward:
             scale = self.return_moments.std(task).squeeze(-1)

@@ -26,13 +26,13 @@ TUNING_OFFSET = 1_000_000
 class Evaluator:
     """Plays the same episodes at every call: exactly ``cell.evaluation.episodes`` of each task."""
 
-    def __init__(self, cell: Cell, num_workers: int = 0) -> None:
+    def __init__(self, cell: Cell, num_processes: int = 1) -> None:
         self.cell = cell
         num_tasks = len(cell.tasks)
         replicas = min(cell.evaluation.episodes, max(1, MAX_ENVS // num_tasks))
         stream: Stream = "tune" if cell.stream == "tune" else "evaluate"
         seed = cell.seed + TUNING_OFFSET if cell.stream == "tune" else cell.seed
-        self.env = VectorEnv(cell.tasks, num_tasks * replicas, seed=seed, stream=stream, num_workers=num_workers)
+        self.env = VectorEnv(cell.tasks, num_tasks * replicas, seed=seed, stream=stream, num_processes=num_processes)
 
     def __call__(
         self, agent: Agent, env_step: int, seconds: float, stopping: Callable[[], bool]

@@ -90,13 +90,12 @@ def run_folders(
     """Run cells on this machine, ``jobs`` at a time (default: one per core); returns their last statuses."""
     unfinished = [cell for cell, folder in zip(cells, folders, strict=True) if folder.status().state not in FINAL]
     slots = max(1, min(jobs or cores(), len(unfinished)))
-    launcher = LocalLauncher(slots, device, _env_workers(unfinished, slots))
+    launcher = LocalLauncher(slots, device, _env_processes(unfinished, slots))
     with make_display([cell.entry for cell in cells], slots, console) as display:
         return run_cells(folders, launcher, display, interrupt)
 
 
-def _env_workers(cells: Sequence[Cell], slots: int) -> int:
+def _env_processes(cells: Sequence[Cell], slots: int) -> int:
     """Processes each cell may step its environments in: the cores its neighbours leave."""
     most_envs = max((cell.budget.num_envs for cell in cells), default=0)
-    share = cores() // slots
-    return share if share > 1 and most_envs >= FEWEST_ENVS_FOR_WORKERS else 0
+    return cores() // slots if most_envs >= FEWEST_ENVS_FOR_WORKERS else 1

@@ -31,7 +31,7 @@ BUSY = 75
 
 
 def run_cell(
-    path: Path, *, device: str = "cpu", num_workers: int = 0, stop: StopRequest | None = None
+    path: Path, *, device: str = "cpu", num_processes: int = 1, stop: StopRequest | None = None
 ) -> CellStatus | None:
     """Train the cell in ``path`` to its end, or to a request to stop; returns its last status.
 
@@ -48,16 +48,16 @@ def run_cell(
             return status
         heartbeat = Heartbeat(folder, cell)
         heartbeat.start()
-        state, message = _outcome(folder, cell, heartbeat, device, num_workers, stop or StopRequest())
+        state, message = _outcome(folder, cell, heartbeat, device, num_processes, stop or StopRequest())
         return heartbeat.finish(state, message)
 
 
 def _outcome(
-    folder: CellFolder, cell: Cell, heartbeat: Heartbeat, device: str, num_workers: int, stop: StopRequest
+    folder: CellFolder, cell: Cell, heartbeat: Heartbeat, device: str, num_processes: int, stop: StopRequest
 ) -> tuple[State, str]:
     """Train, and put every way it may end into a state and a sentence."""
     try:
-        _train(folder, cell, heartbeat, device, num_workers, stop)
+        _train(folder, cell, heartbeat, device, num_processes, stop)
     except Preempted as event:
         return "preempted", f"{event}; run again to go on"
     except Diverged as event:
@@ -72,13 +72,15 @@ def _outcome(
 
 
 def _train(
-    folder: CellFolder, cell: Cell, heartbeat: Heartbeat, device: str, num_workers: int, stop: StopRequest
+    folder: CellFolder, cell: Cell, heartbeat: Heartbeat, device: str, num_processes: int, stop: StopRequest
 ) -> None:
     config = agent_config(cell.agent_type).model_validate(cell.config)
     make_agent = agent_class(cell.agent_type)
     with (
-        VectorEnv(cell.tasks, cell.budget.num_envs, seed=cell.seed, stream=cell.stream, num_workers=num_workers) as env,
-        Evaluator(cell, num_workers) as evaluator,
+        VectorEnv(
+            cell.tasks, cell.budget.num_envs, seed=cell.seed, stream=cell.stream, num_processes=num_processes
+        ) as env,
+        Evaluator(cell, num_processes) as evaluator,
     ):
         agent = make_agent(env.spec, config, seed=cell.seed, device=device)
         session = CellSession(folder, cell, agent, env, evaluator, stop)
@@ -115,7 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m m3po.bench.run", description="Run one cell of a study.")
     parser.add_argument("cell", type=Path, help="folder of the cell, with its cell.json")
     parser.add_argument("--device", default="cpu", help="passed to the agent")
-    parser.add_argument("--env-workers", type=int, default=0, help="processes that step environments; 0: none")
+    parser.add_argument("--env-processes", type=int, default=1, help="processes that step environments")
     parser.add_argument("--supervised", action="store_true", help="stop when standard input closes")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
@@ -124,7 +126,7 @@ def main() -> int:
     if options.supervised:
         _stop_with_parent(stop)
     try:
-        status = run_cell(options.cell, device=options.device, num_workers=options.env_workers, stop=stop)
+        status = run_cell(options.cell, device=options.device, num_processes=options.env_processes, stop=stop)
     except StoreError as error:
         print(error, file=sys.stderr, flush=True)
         return OUT_OF_SPACE if isinstance(error, DiskFull) else EXIT_CODES["failed"]

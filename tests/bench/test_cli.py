@@ -195,7 +195,9 @@ def test_a_full_disk_fails_the_cell_and_the_same_command_goes_on(
     # no file may exceed 3 kB: a checkpoint fits, but not the whole table of metrics with 40 rows of 170 bytes
     program = f"{sys.executable} -c 'from m3po.bench.cli import main; main()'"
     limited = ["bash", "-c", f"ulimit -f 3; exec {program} run {suite} --no-report"]
-    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    # nor may Python write its caches then: it would leave them cut short, for whoever imports them next to fail on
+    whole = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(limited, cwd=tmp_path, env=whole, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1, done.stderr
     assert (
         ": cannot append to metrics.jsonl: file too large; free some space and run the same command again"

@@ -142,17 +142,17 @@ REAL = (
 )
 
 
-def test_results_do_not_depend_on_the_number_of_workers():
-    with toys(5, REAL) as local, toys(5, REAL, num_workers=2) as shared:
+def test_results_do_not_depend_on_the_number_of_processes():
+    with toys(5, REAL) as local, toys(5, REAL, num_processes=3) as shared:
         moves = actions(local, 26)
         assert_equal([local.reset()], [shared.reset()])
         assert_equal(play(local, moves), play(shared, moves))
         assert local.env_step == shared.env_step
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_restoring_continues_bit_for_bit(num_workers):
-    with toys(5, REAL, num_workers=num_workers) as env:
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_restoring_continues_bit_for_bit(num_processes):
+    with toys(5, REAL, num_processes=num_processes) as env:
         moves = actions(env, 33)
         env.reset()
         play(env, moves[:17])  # in mid-flight for all, in the second episode of some
@@ -200,17 +200,17 @@ def test_a_replay_that_leads_elsewhere_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("tasks", "num_envs", "num_workers", "sentence"),
+    ("tasks", "num_envs", "num_processes", "sentence"),
     [
         (TOYS, 1, 0, "1 environments cannot play 2 tasks; give at least 2"),
         ((), 1, 0, "at least one task"),
         ((TOYS[0], TOYS[0]), 2, 0, "found twice: toy-reach"),
-        (TOYS, 2, -1, "num_workers is -1"),
+        (TOYS, 2, 0, "num_processes is 0"),
     ],
 )
-def test_an_impossible_request_is_refused(tasks, num_envs, num_workers, sentence):
+def test_an_impossible_request_is_refused(tasks, num_envs, num_processes, sentence):
     with pytest.raises(SuiteError, match=sentence):
-        toys(num_envs, tasks, num_workers=num_workers)
+        toys(num_envs, tasks, num_processes=num_processes)
 
 
 @pytest.mark.parametrize(
@@ -270,13 +270,13 @@ def test_an_episode_that_overruns_its_protocol_is_named(monkeypatch):
 
 
 def test_a_dead_worker_is_noticed_and_the_run_can_go_on():
-    with toys(num_workers=2) as env:
+    with toys(num_processes=2) as env:
         env.reset()
         moves = actions(env, 20)
         play(env, moves[:5])
-        os.kill(env._engine._workers[1]._process.pid, signal.SIGKILL)
+        os.kill(env._engine._workers[0]._process.pid, signal.SIGKILL)
         started = time.monotonic()
-        with pytest.raises(EnvWorkerError, match=r"died \(exit code -9\); it held toy-terminate, toy-reach"):
+        with pytest.raises(EnvWorkerError, match=r"died \(exit code -9\); it held toy-reach, toy-terminate"):
             play(env, moves[5:])
         assert time.monotonic() - started < 10
         state = env.state()
@@ -288,9 +288,10 @@ def test_a_dead_worker_is_noticed_and_the_run_can_go_on():
 
 
 def test_a_fault_in_a_worker_is_told():
-    lane = LaneSpec(env=0, task=task("toy", "toy-raech"), task_index=0, replica=0, replicas=1)
-    with pytest.raises(EnvError, match=r"environment 0 \(toy-raech\) cannot be made: .* nearest: 'toy-reach'"):
-        WorkerEngine([lane], (2, 1), 0, "train", 1)
+    good = LaneSpec(env=0, task=TOYS[0], task_index=0, replica=0, replicas=1)
+    bad = LaneSpec(env=1, task=task("toy", "toy-raech"), task_index=1, replica=0, replicas=1)
+    with pytest.raises(EnvError, match=r"environment 1 \(toy-raech\) cannot be made: .* nearest: 'toy-reach'"):
+        WorkerEngine([good, bad], (2, 1), 0, "train", 2)
 
 
 def test_no_worker_outlives_a_killed_parent(tmp_path):
@@ -300,7 +301,7 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
         "from suites.vector import VectorEnv\n"
         "from tests.suites.tasks import task\n"
         "if __name__ == '__main__':\n"
-        "    env = VectorEnv([task('toy', 'toy-reach')], 2, seed=0, stream='train', num_workers=2)\n"
+        "    env = VectorEnv([task('toy', 'toy-reach')], 3, seed=0, stream='train', num_processes=3)\n"
         "    print(*[worker._process.pid for worker in env._engine._workers], flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -324,21 +325,21 @@ def running(pid):
 
 
 def test_closing_twice_is_harmless_and_leaves_no_process():
-    env = toys(num_workers=1)
+    env = toys(num_processes=2)
     pid = env._engine._workers[0]._process.pid
     env.close(), env.close()
     assert not running(pid)
 
 
 @pytest.mark.parametrize(
-    ("num_tasks", "num_envs", "num_workers"), [(10, 10, 2), (2, 8, 2), (2, 4, 4), (3, 8, 3), (1, 5, 2)]
+    ("num_tasks", "num_envs", "num_processes"), [(10, 10, 2), (2, 8, 2), (2, 4, 4), (3, 8, 3), (1, 5, 2)]
 )
-def test_workers_get_equal_shares_and_replicas_are_spread(num_tasks, num_envs, num_workers):
+def test_processes_get_equal_shares_and_replicas_are_spread(num_tasks, num_envs, num_processes):
     any_task = task("toy", "toy-reach")
     specs = [LaneSpec(env, any_task, env % num_tasks, env // num_tasks, 0) for env in range(num_envs)]
-    parts = _deal(specs, num_workers)
+    parts = _deal(specs, num_processes)
     assert sorted(spec.env for part in parts for spec in part) == list(range(num_envs))
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
-    if num_tasks == num_workers:
+    if num_tasks == num_processes:
         assert all(len({spec.task_index for spec in part}) > 1 for part in parts if len(part) > 1)

@@ -16,6 +16,13 @@ __all__ = ["LocalJob", "LocalLauncher"]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 """Cells share the cores, and the number of threads changes the last bits of sums: one each, whatever ``--jobs``."""
 
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
+"""For glibc: what tensors free serves the next ones, instead of going back to the system page by page."""
+
 
 @dataclass(frozen=True)
 class LocalJob:
@@ -53,24 +60,24 @@ class LocalJob:
 
 @dataclass(frozen=True)
 class LocalLauncher:
-    """Runs at most ``slots`` cells at once; each may use ``env_workers`` processes for its environments."""
+    """Runs at most ``slots`` cells at once; each may use ``env_processes`` processes for its environments."""
 
     slots: int
     device: str = "cpu"
-    env_workers: int = 0
+    env_processes: int = 1
 
     def start(self, folder: CellFolder) -> LocalJob:
         """Start a worker; what it prints is appended to the cell's log. Raises :class:`StoreError`."""
         # -P: the folder the user happens to stand in must not shadow our packages
         command = [sys.executable, "-P", "-m", "m3po.bench.run", str(folder.path), "--supervised"]
-        command += ["--device", self.device, "--env-workers", str(self.env_workers)]
+        command += ["--device", self.device, "--env-processes", str(self.env_processes)]
         with explained("start a worker for", folder.path), folder.log.open("ab") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,  # held open while we live: its end tells the worker that we died
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **ONE_THREAD},
+                env={**os.environ, **ONE_THREAD, **KEEP_MEMORY},
                 start_new_session=True,
             )
         return LocalJob(process)
