@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from baselines.ppo.acting import NumpyPolicy
 from baselines.ppo.config import PPOConfig
 from baselines.ppo.model import ActorCritic
 from m3po.api import AgentConfig, Decision, EnvSpec, Metrics, Transition
@@ -72,7 +73,7 @@ class PPO:
         self.optimizer = FlatAdam(self.model, config.learning_rate, eps=1e-5)
         self.observation_moments = RunningMoments(spec.observation_size, self.num_tasks).to(self.device)
         self.return_moments = RunningMoments(1, self.num_tasks).to(self.device)
-        self._refresh_normalization()
+        self._refresh()
 
         self.noise = generator(seed, "act")
         self.shuffle = generator(seed, "minibatches")
@@ -83,7 +84,6 @@ class PPO:
     def initial_carry(self, num_envs: int) -> None:
         """PPO keeps nothing between decisions."""
 
-    @torch.no_grad()
     def act(
         self,
         carry: None,
@@ -93,15 +93,8 @@ class PPO:
         *,
         explore: bool,
     ) -> Decision:
-        task_index = torch.from_numpy(task).to(self.device)
-        mask = self.action_mask[task_index]
-        policy = self.model.policy(self._features(torch.from_numpy(observation).to(self.device), task_index))
-        action = policy.mean
-        if explore:
-            action = policy.sample(torch.randn(action.shape, generator=self.noise).to(self.device))
-        action = action * mask
-        extras = {"action": action.cpu().numpy()} if explore else {}
-        return Decision(action.clamp(-1, 1).cpu().numpy(), extras=extras)
+        action = self.acting(observation, task, self.noise if explore else None)
+        return Decision(action.clip(-1, 1), extras={"action": action} if explore else {})
 
     def observe(self, transition: Transition) -> None:
         if self.rollout is None or self.discounted_return is None:
@@ -133,7 +126,9 @@ class PPO:
         batch = self._batch(rows, log_prob)
         self.rollout.clear()
         learning_rate = self._anneal()
-        return {**self._optimise(batch), **_explained_variance(batch), "learning_rate": learning_rate}
+        metrics = self._optimise(batch)
+        self._refresh()
+        return {**metrics, **_explained_variance(batch), "learning_rate": learning_rate}
 
     def _optimise(self, batch: _Batch) -> Metrics:
         """Gradient steps on one rollout; the metrics are means over them.
@@ -243,16 +238,20 @@ class PPO:
         observation = (rows["observation"] * self.observation_mask[rows["task"]]).flatten(0, 1)
         self.observation_moments.update(observation, task)
         self.return_moments.update(rows["discounted_return"].flatten()[:, None], task)
-        self._refresh_normalization()
+        self._refresh()
 
-    def _refresh_normalization(self) -> None:
-        """Tables ``center, scale`` ``[K, D]`` of the statistics; a scale of 0 takes padded entries out."""
-        # Acting looks them up at every step; working them out there would cost as much as the network.
-        self.center = torch.zeros_like(self.observation_mask)
-        self.scale = self.observation_mask
+    def _refresh(self) -> None:
+        """Bring in line with statistics and parameters what is worked out from them."""
+        # Tables [K, D]; a scale of 0 takes padded entries out.
+        self.center, self.scale, limit = torch.zeros_like(self.observation_mask), self.observation_mask, math.inf
         if self.config.normalize_observation:
             self.center = self.observation_moments.mean.float()
             self.scale = self.observation_mask / self.observation_moments.std()
+            limit = _LIMIT
+        code = self.code if self.num_tasks > 1 else self.code[:, :0]
+        self.acting = NumpyPolicy(
+            self.model.actor, self.model.log_std, self.center, self.scale, code, self.action_mask, limit
+        )
 
     def _anneal(self) -> float:
         """Set and return the learning rate for the environment steps taken so far."""
@@ -291,7 +290,7 @@ class PPO:
         self.optimizer.restore(state["optimizer"])
         self.observation_moments.load_state_dict(state["observation_moments"])
         self.return_moments.load_state_dict(state["return_moments"])
-        self._refresh_normalization()
+        self._refresh()
         restore_generator(self.noise, state["noise"])
         restore_generator(self.shuffle, state["shuffle"])
         self.rollout = None if state["rollout"] is None else Rollout.restore(state["rollout"])
