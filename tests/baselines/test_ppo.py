@@ -284,7 +284,7 @@ def test_what_acts_is_the_policy_that_learns(normalize: bool, tmp_path: Path) ->
     feeder = Feeder(agent)
     for _ in range(8):  # two updates
         feeder.step(reward=1.0, mean=3.0)
-    observation, task = 20 * np.ones((2, 3), np.float32), np.array([1, 0])
+    observation, task = 4 * np.ones((2, 3), np.float32), np.array([1, 0])
 
     def agrees(agent: PPO) -> bool:
         decision = agent.act(None, observation, np.zeros(2, np.bool_), task, explore=False)
