@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -277,24 +276,17 @@ def test_what_is_given_wins_over_the_preset() -> None:
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_what_acts_is_the_policy_that_learns(normalize: bool, tmp_path: Path) -> None:
+def test_what_acts_is_the_policy_that_learns(normalize: bool) -> None:
     spec = spec_for(num_tasks=2)
     spec.observation_mask[1, 2] = spec.action_mask[1, 1] = False
     agent = tiny(spec, learning_rate=0.1, normalize_observation=normalize)
     feeder = Feeder(agent)
     for _ in range(8):  # two updates
         feeder.step(reward=1.0, mean=3.0)
-    observation, task = 4 * np.ones((2, 3), np.float32), np.array([1, 0])
-
-    def agrees(agent: PPO) -> bool:
-        decision = agent.act(None, observation, np.zeros(2, np.bool_), task, explore=False)
-        index = torch.from_numpy(task)
-        mean = agent.model.policy(agent._features(torch.from_numpy(observation), index)).mean * agent.action_mask[index]
-        # the same float32 arithmetic, summed in another order
-        return np.allclose(decision.action, mean.detach().clamp(-1, 1).numpy(), atol=1e-6)
-
-    assert agrees(agent)
-    agent.save(tmp_path, None)
-    resumed = tiny(spec, learning_rate=0.1, normalize_observation=normalize)
-    resumed.load(tmp_path)
-    assert agrees(resumed)
+    observation = np.array([[3, 3, 3], [3, 30, 3]], np.float32)  # 30 is beyond the limit of normalised ones
+    task = np.array([1, 0])
+    decision = agent.act(None, observation, np.zeros(2, np.bool_), task, explore=False)
+    index = torch.from_numpy(task)
+    mean = agent.model.policy(agent._features(torch.from_numpy(observation), index)).mean * agent.action_mask[index]
+    # the same float32 arithmetic, summed in another order
+    np.testing.assert_allclose(decision.action, mean.detach().clamp(-1, 1).numpy(), atol=1e-6)
