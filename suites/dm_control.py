@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from suites.errors import SuiteError, unknown
 from suites.seeding import EpisodeSeed
-from suites.spec import Protocol, Task
+from suites.spec import Protocol, Task, TaskSpaces
 
 # (D, A) of every task, so that a plan can be checked without building environments; a test compares with the package.
 # Left out: lqr (unbounded actions, a different kind of problem) and quadruped-escape (needs a renderer).
@@ -113,12 +113,13 @@ class DMControl:
     def sets(self) -> Mapping[str, Sequence[str]]:
         return {"dmc28": DMC28}
 
-    def spaces(self, task: Task) -> tuple[int, int]:
+    def spaces(self, task: Task) -> TaskSpaces:
         if task.name not in SPACES:
             raise SuiteError(unknown("dm_control task", task.name, SPACES))
         if task.options:
             raise SuiteError(f"dm_control tasks take no options; found {', '.join(task.options)}")
-        return SPACES[task.name]
+        D, A = SPACES[task.name]
+        return TaskSpaces((D,), A)
 
     def make(self, task: Task) -> ControlEnv:
         self.spaces(task)
@@ -142,8 +143,8 @@ class ControlEnv:
         self._low, self._range = bounds.minimum.astype(np.float64), (bounds.maximum - bounds.minimum).astype(np.float64)
         # quadruped alone has bounds other than ±1
         self._rescale = bool(np.any(bounds.minimum != -1) or np.any(bounds.maximum != 1))
-        self.observation_size = sum(int(np.prod(part.shape)) for part in self._env.observation_spec().values())
-        self.action_size = int(bounds.shape[0])
+        D = sum(int(np.prod(part.shape)) for part in self._env.observation_spec().values())
+        self.spaces = TaskSpaces((D,), int(bounds.shape[0]))
 
     def reset(self, seed: EpisodeSeed) -> NDArray[np.float32]:
         self._decisions = 0

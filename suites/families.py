@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suites.errors import SuiteError, unknown
 from suites.seeding import EpisodeSeed
-from suites.spec import Task
+from suites.spec import Task, TaskSpaces
 
 GROUP = "m3po.families"
 
@@ -27,27 +27,22 @@ class TaskEnv(Protocol):
     """One environment playing one task. Does action repeat and the time limit of the task's protocol itself."""
 
     @property
-    def observation_size(self) -> int:
-        """D of this task."""
+    def spaces(self) -> TaskSpaces:
+        """Of this task, as the family says them too."""
         ...
 
-    @property
-    def action_size(self) -> int:
-        """A of this task."""
-        ...
-
-    def reset(self, seed: EpisodeSeed) -> NDArray[np.float32]:
-        """Start the episode that ``seed`` names; returns its first observation ``[D]``.
+    def reset(self, seed: EpisodeSeed) -> NDArray[Any]:
+        """Start the episode that ``seed`` names; returns its first observation.
 
         A pure function: the observation, and all that follows from given actions, is bit-equal whether this object
         is new or has lived through other episodes. Resuming a run relies on it.
         """
         ...
 
-    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, bool | None]:
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[Any], float, bool, bool, bool | None]:
         """Take one decision, ``action`` ``[A]`` in [-1, 1].
 
-        Returns observation ``[D]``, the summed reward, terminated, truncated, and success after the decision's last
+        Returns the observation, the summed reward, terminated, truncated, and success after the decision's last
         environment step (``None`` where the task has no such notion).
         """
         ...
@@ -75,8 +70,8 @@ class Family(Protocol):
         """Named sets of tasks. Cheap."""
         ...
 
-    def spaces(self, task: Task) -> tuple[int, int]:
-        """(D, A) of a task, without building its environment where that is possible."""
+    def spaces(self, task: Task) -> TaskSpaces:
+        """Of a task, without building its environment where that is possible. Raises :class:`SuiteError`."""
         ...
 
     def make(self, task: Task) -> TaskEnv:
@@ -114,8 +109,8 @@ def family(name: str) -> Family:
     return loaded
 
 
-def spaces(task: Task) -> tuple[int, int]:
-    """(D, A) of a task, from its family."""
+def spaces(task: Task) -> TaskSpaces:
+    """The spaces of a task, from its family."""
     return family(task.family).spaces(task)
 
 

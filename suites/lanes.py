@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,39 +15,48 @@ from suites.seeding import EpisodeSeed
 from suites.spec import Episode, Stream, Task
 
 
+class Layout(NamedTuple):
+    """Sizes and types of :class:`Arrays`."""
+
+    num_envs: int
+    observation: tuple[int, ...]
+    """Shape of one padded observation."""
+    dtype: str
+    """Of observations."""
+    action: int
+
+
 @dataclass(frozen=True)
 class Arrays:
-    """What passes between a vector environment and its lanes, one row per environment.
+    """What passes between a vector environment and its engines, one row per environment.
 
-    ``action`` ``[N, A]``; ``observation`` and ``next_observation`` ``[N, D]``; ``reward``, ``terminated`` and
+    ``action`` ``[N, A]``; ``observation`` and ``next_observation`` ``[N, …]``; ``reward``, ``terminated`` and
     ``truncated`` ``[N]``. Padding of observations is zero and stays so.
     """
 
     action: NDArray[np.float32]
-    observation: NDArray[np.float32]
-    next_observation: NDArray[np.float32]
+    observation: NDArray[Any]
+    next_observation: NDArray[Any]
     reward: NDArray[np.float32]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
 
     @classmethod
-    def over(cls, memory: Callable[[int], Any], num_envs: int, observation_size: int, action_size: int) -> Self:
+    def over(cls, memory: Callable[[int], Any], layout: Layout) -> Self:
         """Lay the arrays over buffers; ``memory(size)`` gives ``size`` zeroed bytes."""
+        N = layout.num_envs
 
-        def floats(*shape: int) -> NDArray[np.float32]:
+        def array(dtype: str, *shape: int) -> NDArray[Any]:
             count = int(np.prod(shape))
-            return np.frombuffer(memory(4 * count), dtype=np.float32, count=count).reshape(shape)
-
-        def flags() -> NDArray[np.bool_]:
-            return np.frombuffer(memory(num_envs), dtype=np.bool_, count=num_envs)
+            return np.frombuffer(memory(np.dtype(dtype).itemsize * count), dtype, count).reshape(shape)
 
         return cls(
-            action=floats(num_envs, action_size),
-            observation=floats(num_envs, observation_size),
-            next_observation=floats(num_envs, observation_size),
-            reward=floats(num_envs),
-            terminated=flags(),
-            truncated=flags(),
+            action=array("float32", N, layout.action),
+            observation=array(layout.dtype, N, *layout.observation),
+            next_observation=array(layout.dtype, N, *layout.observation),
+            reward=array("float32", N),
+            terminated=array("bool", N),
+            truncated=array("bool", N),
         )
 
 
@@ -83,7 +92,10 @@ class Lanes:
         for lane in self._lanes:
             lane.start(lane.spec.replica)
 
-    def step(self) -> list[Episode]:
+    def send(self) -> None:
+        """All is done in :meth:`receive`."""
+
+    def receive(self) -> list[Episode]:
         """Take the decisions in ``arrays.action``; where an episode ends the next starts. Returns those that ended."""
         return [episode for lane in self._lanes if (episode := lane.step()) is not None]
 
@@ -110,11 +122,12 @@ class _Lane:
             self.env: TaskEnv = family(spec.task.family).make(spec.task)
         except Exception as error:
             raise EnvError(f"environment {spec.env} ({spec.task.name}) cannot be made: {_reason(error)}") from error
-        self._shape = (self.env.observation_size,)
+        self._shape, action_size = self.env.spaces
         self._arrays = arrays
-        self._action = arrays.action[spec.env, : self.env.action_size]
-        self._observation = arrays.observation[spec.env, : self.env.observation_size]
-        self._next_observation = arrays.next_observation[spec.env, : self.env.observation_size]
+        # a vector may be padded, an image never is: its first axis is as long as its height
+        self._action = arrays.action[spec.env, :action_size]
+        self._observation = arrays.observation[spec.env, : self._shape[0]]
+        self._next_observation = arrays.next_observation[spec.env, : self._shape[0]]
         self._episode = self._length = 0
         self._return = 0.0
         self._success_any: bool | None = None
@@ -164,7 +177,7 @@ class _Lane:
             if self.step() is not None:
                 raise self._fault(f"ended while its episode {replay.episode} was played again, and had not before")
 
-    def _write(self, row: NDArray[np.float32], observation: NDArray[np.float32]) -> None:
+    def _write(self, row: NDArray[Any], observation: NDArray[Any]) -> None:
         if observation.shape != self._shape:
             raise self._fault(f"gave an observation of shape {observation.shape}; expected {self._shape}")
         row[:] = observation

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from suites.errors import EnvError, SuiteError, unknown
 from suites.seeding import EpisodeSeed
-from suites.spec import Protocol, Task
+from suites.spec import Protocol, Task, TaskSpaces
 
-OBSERVATION_SIZE, ACTION_SIZE = 39, 4
+SPACES = TaskSpaces(observation=(39,), action=4)
 NUM_GOALS = 50
 
 # The package's sets, as data so that listing them imports nothing; a test compares with the package.
@@ -120,12 +120,12 @@ class MetaWorld:
     def sets(self) -> Mapping[str, Sequence[str]]:
         return {"MT10": MT10, "MT25": MT25, "MT50": MT50}
 
-    def spaces(self, task: Task) -> tuple[int, int]:
+    def spaces(self, task: Task) -> TaskSpaces:
         if task.name not in MT50:
             raise SuiteError(unknown("Meta-World task", task.name, MT50))
         if task.options:
             raise SuiteError(f"Meta-World tasks take no options; found {', '.join(task.options)}")
-        return OBSERVATION_SIZE, ACTION_SIZE
+        return SPACES
 
     def make(self, task: Task) -> SawyerEnv:
         self.spaces(task)
@@ -135,8 +135,7 @@ class MetaWorld:
 class SawyerEnv:
     """One Meta-World task. Never terminates; truncates after the protocol's decisions."""
 
-    observation_size = OBSERVATION_SIZE
-    action_size = ACTION_SIZE
+    spaces = SPACES
 
     def __init__(self, name: str, protocol: Protocol) -> None:
         # Nothing is rendered; without this, importing mujoco may look for a display.

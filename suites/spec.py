@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Stream = Literal["train", "tune", "evaluate"]
 """Seed streams; no two ever share a seed."""
+
+EngineName = Literal["native", "envpool"]
+"""What simulates a task: the family's own package, which is the truth, or EnvPool's C++ copy of it."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 """A name that is safe as a folder on every system."""
@@ -55,6 +58,8 @@ class Task(_Frozen):
     protocol: Protocol
     options: Mapping[str, Any] = Field(default_factory=dict)
     """Passed to the family as they are."""
+    engine: EngineName = "native"
+    """What simulates it. Part of what a result means: two engines never share a figure."""
 
 
 class TaskGroup(_Frozen):
@@ -120,11 +125,26 @@ class Suite(_Frozen):
     """Search spaces per agent; default: those the agent declares."""
 
 
+class TaskSpaces(NamedTuple):
+    """The spaces of one task; actions are in [-1, 1]."""
+
+    observation: tuple[int, ...]
+    """Shape: ``(D,)`` of float32, or ``(height, width, 3)`` of uint8."""
+    action: int
+    """A, the number of entries of an action."""
+
+    @property
+    def dtype(self) -> str:
+        """Type of the observations' entries: ``float32``, of images ``uint8``."""
+        return "float32" if len(self.observation) == 1 else "uint8"
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """The spaces of a vector environment, padded over its K tasks.
 
-    ``observation_shape`` ``(D,)`` and ``observation_dtype``; ``action_dim`` A; ``observation_mask`` bool ``[K, D]``;
+    ``observation_shape`` ``(D,)`` of float32, or ``(height, width, 3)`` of uint8 with D the product; in a mixture of
+    tasks all are the one or the other. ``action_dim`` A; ``observation_mask`` bool ``[K, D]``;
     ``action_mask`` bool ``[K, A]``; ``max_episode_steps`` int64 ``[K]`` in decisions; ``task_names`` K names.
     """
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from suites.errors import SuiteError, unknown
 from suites.seeding import EpisodeSeed
-from suites.spec import Protocol, Task
+from suites.spec import Protocol, Task, TaskSpaces
 
 
 class Toy:
@@ -25,9 +25,8 @@ class Toy:
     def sets(self) -> Mapping[str, Sequence[str]]:
         return {"all": self.tasks()}
 
-    def spaces(self, task: Task) -> tuple[int, int]:
-        environment = _environment(task)
-        return environment.observation_size, environment.action_size
+    def spaces(self, task: Task) -> TaskSpaces:
+        return _environment(task).spaces
 
     def make(self, task: Task) -> Reach | Terminate:
         return _environment(task)(task.protocol)
@@ -36,8 +35,7 @@ class Toy:
 class Reach:
     """Observation (position, goal), both in [-1, 1]; an action of 1 moves by 0.2; reward −min(1, distance)."""
 
-    observation_size = 2
-    action_size = 1
+    spaces = TaskSpaces(observation=(2,), action=1)
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
@@ -66,8 +64,7 @@ class Reach:
 class Terminate:
     """Observation (x, y, fraction of the time used); moves are noisy; reward −1 per step until |x| or |y| exceeds 1."""
 
-    observation_size = 3
-    action_size = 2
+    spaces = TaskSpaces(observation=(3,), action=2)
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol

@@ -9,21 +9,28 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from suites.engines import Engines
 from suites.errors import EnvError, SuiteError
 from suites.families import spaces
-from suites.lanes import Arrays, Lanes, LaneSpec, Replay
+from suites.lanes import LaneSpec, Layout, Replay
 from suites.spec import EnvSpec, Stream, Task, VectorStep
-from suites.workers import Engine, WorkerEngine
 
 
 def env_spec(tasks: Sequence[Task]) -> EnvSpec:
-    """The padded spaces of ``tasks``, without building an environment. Raises :class:`SuiteError` for unknown tasks."""
-    sizes = [spaces(task) for task in tasks]
-    D, A = (max(size) for size in zip(*sizes, strict=True))
-    observation_sizes, action_sizes = np.array(sizes).T
+    """The padded spaces of ``tasks``, without building an environment.
+
+    Raises :class:`SuiteError` for unknown tasks, and for images that are not all of one size and alone.
+    """
+    each = [spaces(task) for task in tasks]
+    shapes = {found.observation for found in each}
+    if len(shapes) > 1 and any(len(shape) > 1 for shape in shapes):
+        raise SuiteError(f"one agent cannot see observations of the shapes {', '.join(map(str, sorted(shapes)))}")
+    observation_sizes = np.array([int(np.prod(found.observation)) for found in each])
+    action_sizes = np.array([found.action for found in each])
+    D, A = int(observation_sizes.max()), int(action_sizes.max())
     return EnvSpec(
-        observation_shape=(D,),
-        observation_dtype="float32",
+        observation_shape=max(shapes),
+        observation_dtype=each[0].dtype,
         action_dim=A,
         observation_mask=np.arange(D) < observation_sizes[:, None],
         action_mask=np.arange(A) < action_sizes[:, None],
@@ -65,17 +72,14 @@ class VectorEnv:
         self._length = np.zeros(num_envs, dtype=np.int64)
         longest = int(self.spec.max_episode_steps.max())
         self._taken = np.zeros((num_envs, longest, self.spec.action_dim), dtype=np.float32)
-        self._last_observation: NDArray[np.float32] | None = None
-        sizes = (self.spec.observation_size, self.spec.action_dim)
-        self._engine: Engine = (
-            WorkerEngine(specs, sizes, seed, stream, min(num_processes, num_envs))
-            if num_processes > 1
-            else Lanes(specs, Arrays.over(bytearray, num_envs, *sizes), seed, stream)
-        )
+        self._last_observation: NDArray[Any] | None = None
+        layout = Layout(num_envs, self.spec.observation_shape, self.spec.observation_dtype, self.spec.action_dim)
+        self._engines = Engines(specs, layout, seed, stream, num_processes)
+        self._arrays = self._engines.arrays
 
     def reset(self) -> VectorStep:
         """Start the first episode of every environment, and the count of environment steps."""
-        self._engine.reset()
+        self._engines.reset()
         self.env_step = 0
         self._episode = self._first_episode.copy()
         self._length[:] = 0
@@ -86,9 +90,9 @@ class VectorEnv:
         if self._last_observation is None:
             raise EnvError("step was called before reset")
         self._check_action(action)
-        arrays = self._engine.arrays
+        arrays = self._arrays
         arrays.action[:] = action
-        episodes = self._engine.step()
+        episodes = self._engines.step()
         self._check_numbers()
         self._taken[self._rows, self._length] = action
         self._length += 1
@@ -141,13 +145,13 @@ class VectorEnv:
         actions = np.split(np.asarray(state["actions"], dtype=np.float32), np.cumsum(self._length)[:-1])
         for env, taken in enumerate(actions):
             self._taken[env, : len(taken)] = taken
-        self._engine.replay(
+        self._engines.replay(
             [
                 Replay(env, int(episode), taken)
                 for env, (episode, taken) in enumerate(zip(self._episode, actions, strict=True))
             ]
         )
-        differs = (self._engine.arrays.observation != state["observation"]).any(axis=1)
+        differs = (self._arrays.observation != state["observation"]).reshape(self.num_envs, -1).any(axis=1)
         if differs.any():
             where = ", ".join(self._place(env) for env in np.flatnonzero(differs)[:5])
             raise EnvError(
@@ -159,7 +163,7 @@ class VectorEnv:
 
     def close(self) -> None:
         """Close the environments and end the workers. May be called twice."""
-        self._engine.close()
+        self._engines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +174,7 @@ class VectorEnv:
         self.close()
 
     def _start(self) -> VectorStep:
-        arrays = self._engine.arrays
+        arrays = self._arrays
         if not np.isfinite(arrays.observation).all():
             raise self._not_finite("observation", arrays.observation)
         self._last_observation = arrays.observation.copy()
@@ -206,7 +210,7 @@ class VectorEnv:
             raise EnvError(f"{self._place(env)}: action[{index}] is {action[env, index]}; expected a number in [-1, 1]")
 
     def _check_numbers(self) -> None:
-        arrays = self._engine.arrays
+        arrays = self._arrays
         if not np.isfinite(arrays.reward).all():
             raise self._not_finite("reward", arrays.reward[:, None])
         if not np.isfinite(arrays.next_observation).all():
@@ -214,7 +218,7 @@ class VectorEnv:
         if not np.isfinite(arrays.observation).all():
             raise self._not_finite("observation after reset", arrays.observation)
 
-    def _not_finite(self, what: str, values: NDArray[np.float32]) -> EnvError:
+    def _not_finite(self, what: str, values: NDArray[Any]) -> EnvError:
         env, index = np.argwhere(~np.isfinite(values))[0]
         return EnvError(f"{self._place(env)}: {what}[{index}] is {values[env, index]}; expected a finite number")
 

@@ -16,10 +16,10 @@ import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
-from typing import Any, Protocol
+from typing import Any
 
 from suites.errors import EnvError, EnvWorkerError
-from suites.lanes import Arrays, Lanes, LaneSpec, Replay
+from suites.lanes import Arrays, Lanes, LaneSpec, Layout, Replay
 from suites.spec import Episode, Stream
 
 REPLY_SECONDS = 300.0
@@ -29,43 +29,42 @@ PATIENCE_SECONDS = 1e-3
 """How long to look for a message before going to sleep: waking a sleeping core costs as much as stepping a task."""
 
 
-class Engine(Protocol):
-    """What steps environments, here (:class:`Lanes`) or elsewhere; the arrays carry what goes in and comes out."""
+class SharedMemory:
+    """Zeroed buffers that worker processes see too."""
 
-    @property
-    def arrays(self) -> Arrays: ...
+    def __init__(self) -> None:
+        self.blocks: list[Any] = []
 
-    def reset(self) -> None: ...
-
-    def step(self) -> list[Episode]: ...
-
-    def replay(self, episodes: Sequence[Replay]) -> None: ...
-
-    def close(self) -> None: ...
+    def __call__(self, size: int) -> Any:
+        """A buffer of ``size`` bytes."""
+        self.blocks.append(RawArray("B", size))
+        return self.blocks[-1]
 
 
 class WorkerEngine:
-    """Lanes in ``num_processes`` processes, this one and workers, dealt out evenly."""
+    """Lanes in ``num_processes`` processes, this one and workers, dealt out evenly.
+
+    ``arrays`` lie with ``layout`` over ``memory``.
+    """
 
     def __init__(
-        self, specs: Sequence[LaneSpec], sizes: tuple[int, int], seed: int, stream: Stream, num_processes: int
+        self,
+        specs: Sequence[LaneSpec],
+        arrays: Arrays,
+        memory: SharedMemory,
+        layout: Layout,
+        seed: int,
+        stream: Stream,
+        num_processes: int,
     ) -> None:
         context = multiprocessing.get_context("spawn")  # a forked copy of a threaded parent can deadlock
-        memory: list[Any] = []
-
-        def shared(size: int) -> Any:
-            memory.append(RawArray("B", size))
-            return memory[-1]
-
-        self.arrays = Arrays.over(shared, len(specs), *sizes)
         self._workers: list[_Worker] = []
         self._lanes: Lanes | None = None
         *theirs, mine = _deal(specs, num_processes)
         try:
             for part in theirs:
-                arguments = (part, memory, (len(specs), *sizes), seed, stream)
-                self._workers.append(_Worker(context, part, arguments))
-            self._lanes = Lanes(mine, self.arrays, seed, stream)
+                self._workers.append(_Worker(context, part, (part, memory.blocks, layout, seed, stream)))
+            self._lanes = Lanes(mine, arrays, seed, stream)
             self._replies()
         except BaseException:
             self.close()
@@ -74,9 +73,14 @@ class WorkerEngine:
     def reset(self) -> None:
         self._everywhere("reset")
 
-    def step(self) -> list[Episode]:
-        ended = [episode for episodes in self._everywhere("step") for episode in episodes]
-        return sorted(ended, key=lambda episode: episode.env)
+    def send(self) -> None:
+        for worker in self._workers:
+            worker.send("receive")
+
+    def receive(self) -> list[Episode]:
+        assert self._lanes is not None
+        mine = self._lanes.receive()
+        return [episode for episodes in (mine, *self._replies()) for episode in episodes]
 
     def replay(self, episodes: Sequence[Replay]) -> None:
         self._everywhere("replay", episodes)
@@ -171,7 +175,7 @@ def _serve(
     pipe: Connection,
     specs: Sequence[LaneSpec],
     memory: list[Any],
-    sizes: tuple[int, int, int],
+    layout: Layout,
     seed: int,
     stream: Stream,
 ) -> None:
@@ -182,7 +186,7 @@ def _serve(
     blocks = iter(memory)
     lanes: Lanes | None = None
     try:
-        lanes = Lanes(specs, Arrays.over(lambda _: next(blocks), *sizes), seed, stream)
+        lanes = Lanes(specs, Arrays.over(lambda _: next(blocks), layout), seed, stream)
         pipe.send((None, None))
         while True:
             _look_for_message(pipe)

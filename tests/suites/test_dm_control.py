@@ -22,7 +22,7 @@ def seed(name, episode=0):
 @pytest.mark.parametrize("name", SPACES)
 def test_sizes_are_as_listed_and_reset_is_pure(name):
     env = make(name)
-    assert (env.observation_size, env.action_size) == SPACES[name]
+    assert (env.spaces.observation[0], env.spaces.action) == SPACES[name]
     assert_reset_is_pure(env, name)
     env.close()
 

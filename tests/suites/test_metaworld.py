@@ -16,7 +16,7 @@ def make(name, **rules):
 @pytest.mark.parametrize("name", MT50)
 def test_reset_is_pure(name):
     env = make(name)
-    assert (env.observation_size, env.action_size) == (39, 4)
+    assert env.spaces == ((39,), 4)
     assert_reset_is_pure(env, name)
     env.close()
 

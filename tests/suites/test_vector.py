@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from suites.engines import Engines
 from suites.errors import EnvError, EnvWorkerError, SuiteError
-from suites.lanes import LaneSpec
+from suites.lanes import LaneSpec, Layout
 from suites.toy import Reach
 from suites.vector import VectorEnv, env_spec
-from suites.workers import WorkerEngine, _deal
+from suites.workers import _deal
 from tests.suites.tasks import task
 
 TOYS = (task("toy", "toy-reach"), task("toy", "toy-terminate"))
@@ -274,7 +275,7 @@ def test_a_dead_worker_is_noticed_and_the_run_can_go_on():
         env.reset()
         moves = actions(env, 20)
         play(env, moves[:5])
-        os.kill(env._engine._workers[0]._process.pid, signal.SIGKILL)
+        os.kill(env._engines._engines[0]._workers[0]._process.pid, signal.SIGKILL)
         started = time.monotonic()
         with pytest.raises(EnvWorkerError, match=r"died \(exit code -9\); it held toy-reach, toy-terminate"):
             play(env, moves[5:])
@@ -291,7 +292,7 @@ def test_a_fault_in_a_worker_is_told():
     good = LaneSpec(env=0, task=TOYS[0], task_index=0, replica=0, replicas=1)
     bad = LaneSpec(env=1, task=task("toy", "toy-raech"), task_index=1, replica=0, replicas=1)
     with pytest.raises(EnvError, match=r"environment 1 \(toy-raech\) cannot be made: .* nearest: 'toy-reach'"):
-        WorkerEngine([good, bad], (2, 1), 0, "train", 2)
+        Engines([good, bad], Layout(2, (2,), "float32", 1), 0, "train", 2)
 
 
 def test_no_worker_outlives_a_killed_parent(tmp_path):
@@ -302,7 +303,7 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
         "from tests.suites.tasks import task\n"
         "if __name__ == '__main__':\n"
         "    env = VectorEnv([task('toy', 'toy-reach')], 3, seed=0, stream='train', num_processes=3)\n"
-        "    print(*[worker._process.pid for worker in env._engine._workers], flush=True)\n"
+        "    print(*[worker._process.pid for worker in env._engines._engines[0]._workers], flush=True)\n"
         "    time.sleep(60)\n"
     )
     root = str(Path(__file__).parents[2])
@@ -326,7 +327,7 @@ def running(pid):
 
 def test_closing_twice_is_harmless_and_leaves_no_process():
     env = toys(num_processes=2)
-    pid = env._engine._workers[0]._process.pid
+    pid = env._engines._engines[0]._workers[0]._process.pid
     env.close(), env.close()
     assert not running(pid)
 
