@@ -40,7 +40,7 @@ def test_an_unknown_family_names_the_nearest():
 
 def test_a_family_of_another_package_is_found(plugin):
     plugin("abacus", "abacus = abacus:Abacus", "from suites.toy import Toy\nclass Abacus(Toy):\n    name = 'abacus'\n")
-    assert family("abacus").spaces(task("toy", "toy-reach")) == (2, 1)
+    assert family("abacus").spaces(task("toy", "toy-reach")) == ((2,), 1)
 
 
 def test_a_broken_family_is_named_with_its_reason_and_the_others_work(plugin):
