@@ -192,10 +192,11 @@ def _check_measure(record: Record, cell: Cell, study: Study) -> None:
             "incompatible", f"made by version {version} of the suite, the study is version {study.version}"
         )
     for task in map(task_of, record.records("tasks")):
-        if task.name in cell.tasks and task.protocol != study.task(task.name).protocol:
-            raise _DistrustError(
-                "incompatible", f"task {task.name} was measured under another protocol than the study's"
-            )
+        if task.name not in cell.tasks or task.measure == study.task(task.name).measure:
+            continue
+        expected = study.task(task.name)
+        other = "protocol" if task.protocol != expected.protocol else f"engine ({task.engine})"
+        raise _DistrustError("incompatible", f"task {task.name} was measured under another {other} than the study's")
 
 
 def _evaluations(cell: Cell, path: Path, study: Study) -> pd.DataFrame:
@@ -230,7 +231,8 @@ def _numbers(rows: pd.DataFrame, name: str, path: Path) -> Any:
 
 def _rows(cell: Cell, path: Path, study: Study) -> Iterator[tuple[Any, ...]]:
     """The rows of ``evaluations.jsonl``, one per episode; a torn last line (no newline) is dropped."""
-    protocols = {name: study.task(name).protocol.name for name in cell.tasks}
+    tasks = (*cell.tasks, *(task.name for task in study.held_out))
+    protocols = {name: study.task(name).protocol.name for name in tasks}
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):

@@ -103,6 +103,76 @@ def _widened(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+def by_protocol(summary: Summary) -> Figure | None:
+    """IQM of each protocol and engine in a panel of its own, one row per agent."""
+    agents = summary.agents[::-1]
+    measures = list(dict.fromkeys((s.protocol, s.engine) for s in summary.by_measure))
+    if not measures:
+        return None
+    values = {(s.protocol, s.engine, s.agent): s.value for s in summary.by_measure}
+    figure = _figure(style.WIDTH, 1.15 + 0.28 * len(agents))
+    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    paint = style.colours(summary.results.study.agents)
+    for axes, (protocol, engine) in zip(panels, measures, strict=True):
+        for row, agent in enumerate(agents):
+            if (protocol, engine, agent) in values:
+                _bar(axes, row, values[protocol, engine, agent], paint[agent])
+        axes.set_title(f"{protocol}\n{engine}")
+        axes.grid(visible=False, axis="y")
+        axes.set_xlim(_widened(*axes.dataLim.intervalx))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    panels[0].set_yticks(range(len(agents)), agents)
+    figure.supxlabel("IQM of normalised score", fontsize=8.5)
+    return figure
+
+
+def sweep(summary: Summary) -> Figure | None:
+    """IQM against the swept value, one line per agent that is swept."""
+    found = summary.results.study.sweep
+    points = [] if found is None else [p for p in found.points if p.agent in summary.aggregates]
+    if found is None or not points:
+        return None
+    values = list(dict.fromkeys(point.value for point in points))
+    figure = _figure(0.72 * style.WIDTH, 2.9)
+    axes = figure.subplots()
+    bases = list(dict.fromkeys(point.base for point in points))
+    paint, marker = style.colours(bases), style.markers(bases)
+    for index, base in enumerate(bases):
+        aside = 0.06 * (index - (len(bases) - 1) / 2)  # so that intervals of one value stand beside each other
+        of = [(values.index(p.value) + aside, summary.aggregates[p.agent]["iqm"]) for p in points if p.base == base]
+        places = [place for place, _ in of]
+        axes.plot(places, [v.estimate for _, v in of], color=paint[base], marker=marker[base], markersize=4, label=base)
+        for place, value in of:
+            if value.low is not None and value.high is not None:
+                axes.vlines(place, value.low, value.high, color=paint[base], alpha=0.5, linewidth=2.5)
+    axes.set_xticks(range(len(values)), [str(value) for value in values])
+    axes.set(xlabel=found.key, ylabel="IQM of normalised score")
+    figure.legend(loc="outside upper center", ncols=len(bases), fontsize=8)
+    return figure
+
+
+def generalisation(summary: Summary) -> Figure | None:
+    """Mean score on the tasks trained on and on those held out."""
+    agents = summary.generalisation[::-1]
+    if not agents:
+        return None
+    figure = _figure(0.72 * style.WIDTH, 1.15 + 0.4 * len(agents))
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    paint = style.colours(summary.results.study.agents)
+    for axes, part, title in zip(panels, ("trained", "held_out"), ("Tasks trained on", "Tasks held out"), strict=True):
+        for row, item in enumerate(agents):
+            _bar(axes, row, getattr(item, part), paint[item.agent])
+        axes.set_title(title)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    panels[0].set_yticks(range(len(agents)), [item.agent for item in agents])
+    figure.supxlabel("Mean normalised score", fontsize=8.5)
+    return figure
+
+
 def profiles(summary: Summary) -> Figure | None:
     """Fraction of runs above each score."""
     if not summary.profiles:
@@ -212,6 +282,9 @@ def _at(band: Band, points: np.ndarray) -> Band:
 
 FIGURES: dict[str, Callable[[Summary], Figure | None]] = {
     "aggregates": aggregates,
+    "by_protocol": by_protocol,
+    "sweep": sweep,
+    "generalisation": generalisation,
     "profiles": profiles,
     "probability_of_improvement": probability_of_improvement,
     "sample_efficiency": sample_efficiency,

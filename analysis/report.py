@@ -21,6 +21,9 @@ from analysis.summary import Summary, summarise
 
 FIGURES = {
     "aggregates": "Aggregate scores over all runs and tasks.",
+    "by_protocol": "IQM of each protocol and engine for itself.",
+    "sweep": "IQM over runs and tasks against the swept value, at the same number of environment steps.",
+    "generalisation": "Mean score on the tasks trained on and on those held out.",
     "profiles": "Performance profiles: fraction of runs that score above each value, averaged over tasks.",
     "probability_of_improvement": "Probability that a run of one agent beats a run of another on the same task.",
     "sample_efficiency": "Sample efficiency: IQM over runs and tasks against environment steps.",
@@ -29,6 +32,9 @@ FIGURES = {
 
 SECTIONS = (
     ("Aggregate scores", "aggregates", ("aggregates",)),
+    ("Protocol by protocol", "by_protocol", ("by_protocol",)),
+    ("Sweep", "sweep", ("sweep",)),
+    ("Generalisation", "generalisation", ("generalisation",)),
     ("Performance profiles", "profiles", ()),
     ("Probability of improvement", "probability_of_improvement", ("probability_of_improvement",)),
     ("Sample efficiency", "sample_efficiency", ("efficiency", "steps_to_score")),
@@ -133,7 +139,7 @@ def _measured(summary: Summary) -> list[tuple[str, str]]:
     mode = "one agent for all tasks" if study.mode == "joint" else "one agent per task"
     return [
         ("Suite", f"{study.suite}, version {study.version}"),
-        ("Tasks", f"{len(study.tasks)}, {mode}"),
+        ("Tasks", f"{len(study.tasks)}, {mode}" + (f"; {len(study.held_out)} held out" if study.held_out else "")),
         ("Protocols", ", ".join(dict.fromkeys(protocol.name for protocol in study.protocols))),
         ("Seeds", f"{len(study.seeds)} ({seeds})"),
         ("Training", f"{study.env_steps:,} environment steps per cell"),
@@ -168,7 +174,13 @@ def _method(summary: Summary) -> list[str]:
         if summary.results.study.mode == "joint"
         else "runs are drawn with replacement, separately for each task (stratified)"
     )
+    mixed = [f"{protocol.name} ({engine})" for protocol, engine in summary.results.study.measures]
+    several = (
+        f"The suite asks for several protocols or engines, {', '.join(mixed)}: aggregates are over all tasks, and "
+        "“Protocol by protocol” has each for itself."
+    )
     return [
+        *([several] if summary.by_measure else []),
         "Scores are normalised as (score − low) / (high − low) with the bounds of the protocol, fixed by the suite and "
         "never taken from the results. A run's score is the mean over its evaluation episodes.",
         f"Intervals are {tables.INTERVAL} percentile bootstrap intervals: {drawing}; {stats.RESAMPLES} resamples, "
@@ -193,7 +205,9 @@ def document(summary: Summary) -> dict[str, Any]:
         "protocols": [vars(protocol) for protocol in study.protocols],
         "headline": headline(summary),
         "seeds": list(study.seeds),
-        "tasks": list(study.task_names),
+        "tasks": [task.name for task in study.tasks],
+        "held_out": [task.name for task in study.held_out],
+        "engines": {task.name: task.engine for task in study.evaluated},
         "evaluation_episodes": study.episodes,
         "budget_env_steps": study.env_steps,
         "env_step": {agent: of.env_step for agent, of in summary.scores.items()},
@@ -204,6 +218,9 @@ def document(summary: Summary) -> dict[str, Any]:
             "resamples": stats.RESAMPLES,
         },
         "aggregates": _records(made, "aggregates"),
+        "by_protocol": _records(made, "by_protocol"),
+        "sweep": _records(made, "sweep"),
+        "generalisation": _records(made, "generalisation"),
         "probability_of_improvement": _records(made, "probability_of_improvement"),
         "efficiency": _records(made, "efficiency"),
         "steps_to_score": _records(made, "steps_to_score"),

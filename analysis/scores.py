@@ -6,12 +6,14 @@ in a per-task suite the agents trained with the same seed on each task. NaN mark
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.frame import Results
+from analysis.study import Task
 
 MAX_POINTS = 200
 """Points of a learning curve; more are thinned, the first and the last stay."""
@@ -82,18 +84,21 @@ class _Run:
         return scores
 
 
-def agent_scores(results: Results, agent: str, env_step: int | None = None) -> AgentScores:
-    """Scores of ``agent`` at ``env_step`` and before.
+def agent_scores(
+    results: Results, agent: str, env_step: int | None = None, tasks: Sequence[Task] | None = None
+) -> AgentScores:
+    """Scores of ``agent`` on ``tasks`` (default: those trained on) at ``env_step`` and before.
 
     By default each task is scored at the largest environment step that every finished run of the agent reached (while
     no run is finished: that every started run reached). A run that did not get there is missing.
     """
     study = results.study
-    runs = _runs(results, agent)
+    names = tuple(task.name for task in (study.tasks if tasks is None else tasks))
+    runs = _runs(results, agent, names)
     final_steps = _final_steps(runs, study.env_steps, env_step)
     used = {key: run for key, run in runs.items() if run.reach >= final_steps[key[1]]}
     row = {seed: index for index, seed in enumerate(study.seeds)}
-    column = {task: index for index, task in enumerate(study.task_names)}
+    column = {task: index for index, task in enumerate(names)}
 
     steps = _points(used, final_steps)
     final = np.full((len(row), len(column)), np.nan)
@@ -104,7 +109,7 @@ def agent_scores(results: Results, agent: str, env_step: int | None = None) -> A
     return AgentScores(
         agent=agent,
         seeds=study.seeds,
-        tasks=study.task_names,
+        tasks=names,
         final=final,
         final_steps={task: final_steps[task] for _, task in used},
         steps=steps,
@@ -113,8 +118,8 @@ def agent_scores(results: Results, agent: str, env_step: int | None = None) -> A
     )
 
 
-def _runs(results: Results, agent: str) -> dict[tuple[int, str], _Run]:
-    """Every run with something to say, by (seed, task)."""
+def _runs(results: Results, agent: str, tasks: Sequence[str]) -> dict[tuple[int, str], _Run]:
+    """Every run with something to say on ``tasks``, by (seed, task)."""
     rows = results.evaluations[results.evaluations["agent"] == agent]
     by_task = dict(iter(rows.groupby(["cell", "task"])))
     runs: dict[tuple[int, str], _Run] = {}
@@ -122,7 +127,8 @@ def _runs(results: Results, agent: str) -> dict[tuple[int, str], _Run]:
         if cell.agent != agent or not cell.counts:
             continue
         diverged_at = cell.env_step if cell.state == "diverged" else None
-        for task in cell.tasks:
+        evaluated = {*cell.tasks, *(task.name for task in results.study.held_out)}
+        for task in (task for task in tasks if task in evaluated):
             group = by_task.get((cell.id, task))
             if group is None and diverged_at is None:
                 continue

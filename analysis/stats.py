@@ -149,6 +149,24 @@ def aggregate(agent: str, metric: str, scores: Array, *, whole_runs: bool = Fals
     return Estimate(value, float(low), float(high))
 
 
+def generalisation_gap(agent: str, trained: Array, held_out: Array) -> Estimate:
+    """Mean over the trained tasks minus mean over the held-out ones of one agent's scores ``[R, K]`` and ``[R, K']``.
+
+    Whole runs are drawn, both parts of a run together: they belong to one agent.
+    """
+    both, split = np.concatenate([trained, held_out], axis=1), trained.shape[1]
+
+    def gap(scores: Array) -> Array:
+        return mean(scores[..., :split]) - mean(scores[..., split:])
+
+    value = float(gap(both))
+    if not allows_interval(both):
+        return Estimate(value)
+    samples = resample(both, generator("generalisation", agent), RESAMPLES, whole_runs=True)
+    low, high = percentile_interval(gap(samples))
+    return Estimate(value, float(low), float(high))
+
+
 def improvement(x: Array, y: Array) -> Array:
     """P(X > Y) + ½ P(X = Y) for two random runs of one task, averaged over the tasks both have: ``[..., R, K]``."""
     greater = np.sign(x[..., :, None, :] - y[..., None, :, :])  # NaN where either is missing

@@ -44,6 +44,30 @@ class Task:
     name: str
     family: str
     protocol: Protocol
+    engine: str = "native"
+    """What simulated it."""
+
+    @property
+    def measure(self) -> tuple[Protocol, str]:
+        """Protocol and engine: numbers that differ in either are never drawn as one."""
+        return self.protocol, self.engine
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One swept value and the agent that has it; ``base`` is what the agents of a sweep have in common."""
+
+    agent: str
+    base: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Agents that differ in one value only."""
+
+    key: str
+    points: tuple[SweepPoint, ...]
 
 
 @dataclass(frozen=True)
@@ -70,19 +94,29 @@ class Study:
     agents: tuple[str, ...]
     seeds: tuple[int, ...]
     tasks: tuple[Task, ...]
+    """Those that were trained on."""
     cells: tuple[ExpectedCell, ...]
+    held_out: tuple[Task, ...] = ()
+    """Those that were only evaluated."""
+    sweep: Sweep | None = None
 
     @property
-    def task_names(self) -> tuple[str, ...]:
-        return tuple(task.name for task in self.tasks)
+    def evaluated(self) -> tuple[Task, ...]:
+        """All tasks with scores."""
+        return (*self.tasks, *self.held_out)
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
         """The distinct protocols, in the order of the tasks."""
-        return tuple(dict.fromkeys(task.protocol for task in self.tasks))
+        return tuple(dict.fromkeys(task.protocol for task in self.evaluated))
+
+    @property
+    def measures(self) -> tuple[tuple[Protocol, str], ...]:
+        """The distinct pairs of protocol and engine, in the order of the tasks."""
+        return tuple(dict.fromkeys(task.measure for task in self.evaluated))
 
     def task(self, name: str) -> Task:
-        return next(task for task in self.tasks if task.name == name)
+        return next(task for task in self.evaluated if task.name == name)
 
 
 class Record:
@@ -161,6 +195,8 @@ def read_study(folder: Path) -> Study:
         seeds=tuple(map(int, record.items("seeds"))),
         tasks=tasks,
         cells=tuple(_expected_cell(item) for item in record.records("cells")),
+        held_out=tuple(task_of(item) for item in record.records("held_out")) if "held_out" in record.content else (),
+        sweep=_sweep(record.record("sweep")) if record.content.get("sweep") is not None else None,
     )
     _check(study, path)
     return study
@@ -185,7 +221,16 @@ def task_of(record: Record) -> Task:
             low=low,
             high=high,
         ),
+        engine=record.text("engine") if "engine" in record.content else "native",
     )
+
+
+def _sweep(record: Record) -> Sweep:
+    points = tuple(
+        SweepPoint(point.text("agent"), point.text("base"), point.content.get("value"))
+        for point in record.records("points")
+    )
+    return Sweep(record.text("key"), points)
 
 
 def _expected_cell(record: Record) -> ExpectedCell:
@@ -202,7 +247,7 @@ def _check(study: Study, path: Path) -> None:
     if not study.tasks:
         raise ResultsError(f"{path}: 'tasks' is empty, expected at least one task")
     for cell in study.cells:
-        unknown = set(cell.tasks) - set(study.task_names)
+        unknown = set(cell.tasks) - {task.name for task in study.tasks}
         if unknown:
             raise ResultsError(
                 f"{path}: cell {cell.id!r} names tasks that are not in 'tasks': {', '.join(sorted(unknown))}"

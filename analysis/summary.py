@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,29 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class MeasureScore:
+    """IQM of one agent over the tasks of one protocol and engine."""
+
+    agent: str
+    protocol: str
+    engine: str
+    value: Estimate
+    runs: int
+    tasks: int
+
+
+@dataclass(frozen=True)
+class Generalisation:
+    """Mean normalised scores of one agent on the tasks it trained on and on those held out, and their difference."""
+
+    agent: str
+    trained: Estimate
+    held_out: Estimate
+    gap: Estimate
+    runs: int
+
+
+@dataclass(frozen=True)
 class Summary:
     """All conclusions. ``agents`` are those with results, in the order of the suite."""
 
@@ -79,6 +103,10 @@ class Summary:
     task_scores: list[TaskScore]
     task_curves: list[TaskCurve]
     compute: list[Compute]
+    by_measure: list[MeasureScore]
+    """Where the study has several protocols or engines: each for itself."""
+    generalisation: list[Generalisation]
+    """Where the study has held-out tasks."""
     notes: list[str]
     """Sentences on what is missing or mixed."""
 
@@ -116,9 +144,11 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         curves=curves,
         speedups=efficiency.speedups(curves),
         steps_to_score=[efficiency.steps_to_score(of, level) for of in curves.values() for level in efficiency.LEVELS],
-        task_scores=_task_scores(results, scores),
+        task_scores=_task_scores(results, scores, env_step),
         task_curves=_task_curves(results, scores),
         compute=_compute(results, scores),
+        by_measure=_by_measure(results, scores, joint),
+        generalisation=_generalisation(results, scores, env_step),
         notes=integrity.notes(results, scores),
     )
 
@@ -140,9 +170,54 @@ def _improvements(scores: dict[str, AgentScores], joint: bool) -> list[Improveme
     return found
 
 
-def _task_scores(results: Results, scores: dict[str, AgentScores]) -> list[TaskScore]:
+def _by_measure(results: Results, scores: dict[str, AgentScores], joint: bool) -> list[MeasureScore]:
+    study = results.study
+    if len({task.measure for task in study.tasks}) < 2:
+        return []
     found = []
-    for index, task in enumerate(results.study.tasks):
+    for measure in dict.fromkeys(task.measure for task in study.tasks):
+        chosen = [task.measure == measure for task in study.tasks]
+        for agent, of in scores.items():
+            final = of.final[:, chosen]
+            if not np.isfinite(final).any():
+                continue
+            name = f"{agent}\x1f{measure[0].name}\x1f{measure[1]}"
+            value = stats.aggregate(name, "iqm", final, whole_runs=joint)
+            with_runs = np.isfinite(final)
+            runs, tasks = int(with_runs.any(axis=1).sum()), int(with_runs.any(axis=0).sum())
+            found.append(MeasureScore(agent, measure[0].name, measure[1], value, runs, tasks))
+    return found
+
+
+def _generalisation(results: Results, scores: dict[str, AgentScores], env_step: int | None) -> list[Generalisation]:
+    found = []
+    for agent, of in scores.items():
+        held_out = agent_scores(results, agent, env_step, results.study.held_out)
+        if held_out.num_tasks:
+            found.append(
+                Generalisation(
+                    agent=agent,
+                    trained=stats.aggregate(agent, "mean", of.final, whole_runs=True),
+                    held_out=stats.aggregate(f"{agent}\x1fheld out", "mean", held_out.final, whole_runs=True),
+                    gap=stats.generalisation_gap(agent, of.final, held_out.final),
+                    runs=int(np.isfinite(held_out.final).any(axis=1).sum()),
+                )
+            )
+    return found
+
+
+def _task_scores(results: Results, scores: dict[str, AgentScores], env_step: int | None) -> list[TaskScore]:
+    """Of the trained tasks, then of the held-out ones."""
+    study = results.study
+    found = _scores_of(study.tasks, scores)
+    if study.held_out:
+        found += _scores_of(study.held_out, {a: agent_scores(results, a, env_step, study.held_out) for a in scores})
+    return found
+
+
+def _scores_of(tasks: Sequence[Task], scores: dict[str, AgentScores]) -> list[TaskScore]:
+    found = []
+    for index, task in enumerate(tasks):
         for agent, of in scores.items():
             runs = int(of.runs_per_task[index])
             if runs:

@@ -28,13 +28,14 @@ def interval(value: Estimate, digits: int = 2) -> str:
 def protocols(summary: Summary) -> Table:
     """The rules of measuring, one row per protocol."""
     study = summary.results.study
-    tasks = {protocol: [t.name for t in study.tasks if t.protocol == protocol] for protocol in study.protocols}
+    measures = [task.measure for task in study.evaluated]
     rows = [
-        (p.name, SCORES.get(p.score, p.score), p.low, p.high, p.action_repeat, p.decisions, len(tasks[p]))
-        for p in tasks
-    ]
-    header = ("Protocol", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks")
-    return _plain("protocols", "How an episode is run, and what its score is normalised by.", header, rows, 2)
+        (p.name, engine, SCORES.get(p.score, p.score), p.low, p.high, p.action_repeat, p.decisions,
+         measures.count((p, engine)))
+        for p, engine in study.measures
+    ]  # fmt: skip
+    header = ("Protocol", "Engine", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks")
+    return _plain("protocols", "How an episode is run, and what its score is normalised by.", header, rows, 3)
 
 
 def aggregates(summary: Summary) -> Table:
@@ -55,9 +56,11 @@ def aggregates(summary: Summary) -> Table:
 
 
 def per_task(summary: Summary) -> Table:
+    trained = {task.name for task in summary.results.study.tasks}
     records = [
         {
             "task": item.task.name, "agent": item.agent, "protocol": item.task.protocol.name,
+            "engine": item.task.engine, "trained": item.task.name in trained,
             "env_step": item.env_step, "runs": item.runs, **_columns(item.raw), "normalised": item.normalised,
         }
         for item in summary.task_scores
@@ -65,11 +68,11 @@ def per_task(summary: Summary) -> Table:
     by_place = {(item.task.name, item.agent): item for item in summary.task_scores}
     rows = [
         (
-            task.name,
+            task.name if task.name in trained else f"{task.name} (held out)",
             SCORES.get(task.protocol.score, ""),
             *(_task_cell(by_place.get((task.name, a))) for a in summary.agents),
         )
-        for task in summary.results.study.tasks
+        for task in summary.results.study.evaluated
     ]
     caption = f"Mean score of each task at the final evaluation, not normalised, with {INTERVAL} interval and runs n."
     return Table("per_task", caption, pd.DataFrame(records), ("Task", "Score", *summary.agents), tuple(rows), 2)
@@ -190,6 +193,60 @@ def curves(summary: Summary) -> Table:
     return Table("curves", caption, pd.DataFrame(records), header, rows)
 
 
+def by_protocol(summary: Summary) -> Table:
+    """Each protocol and engine of a study that has several."""
+    records = [
+        {"protocol": s.protocol, "engine": s.engine, "agent": s.agent, **_columns(s.value), "runs": s.runs,
+         "tasks": s.tasks}
+        for s in summary.by_measure
+    ]  # fmt: skip
+    shown = {(s.protocol, s.engine, s.agent): interval(s.value, 3) for s in summary.by_measure}
+    measures = dict.fromkeys((s.protocol, s.engine) for s in summary.by_measure)
+    rows = tuple((*m, *(shown.get((*m, agent), "missing") for agent in summary.agents)) for m in measures)
+    caption = f"IQM of the normalised score, each protocol and engine for itself, with {INTERVAL} interval."
+    return Table("by_protocol", caption, pd.DataFrame(records), ("Protocol", "Engine", *summary.agents), rows, 2)
+
+
+def generalisation(summary: Summary) -> Table:
+    """Trained against held-out tasks."""
+    records = [
+        {"agent": g.agent, "part": part, **_columns(value), "runs": g.runs}
+        for g in summary.generalisation
+        for part, value in (("trained", g.trained), ("held_out", g.held_out), ("gap", g.gap))
+    ]
+    rows = tuple(
+        (g.agent, interval(g.trained, 3), interval(g.held_out, 3), interval(g.gap, 3), str(g.runs))
+        for g in summary.generalisation
+    )
+    study = summary.results.study
+    caption = (
+        f"Mean normalised score on the {len(study.tasks)} tasks trained on and on the {len(study.held_out)} held out, "
+        f"and the first minus the second, with {INTERVAL} intervals over whole runs."
+    )
+    return Table(
+        "generalisation", caption, pd.DataFrame(records), ("Agent", "Trained", "Held out", "Gap", "Runs"), rows
+    )
+
+
+def sweep(summary: Summary) -> Table:
+    """IQM against the swept value."""
+    found = summary.results.study.sweep
+    points = [] if found is None else [p for p in found.points if p.agent in summary.aggregates]
+    records = [
+        {"agent": p.base, "value": p.value, **_columns(summary.aggregates[p.agent]["iqm"]),
+         "runs": num_runs(summary.scores[p.agent].final)}
+        for p in points
+    ]  # fmt: skip
+    key = "" if found is None else found.key
+    shown = {(p.base, str(p.value)): interval(summary.aggregates[p.agent]["iqm"], 3) for p in points}
+    values, bases = dict.fromkeys(str(p.value) for p in points), dict.fromkeys(p.base for p in points)
+    rows = tuple((value, *(shown.get((base, value), "missing") for base in bases)) for value in values)
+    caption = (
+        f"IQM of the normalised score against {key} at the same number of environment steps, with {INTERVAL} interval."
+    )
+    return Table("sweep", caption, pd.DataFrame(records), (key, *bases), rows)
+
+
 def compute(summary: Summary) -> Table:
     records = [vars(item) for item in summary.compute]
     rows = tuple(
@@ -248,7 +305,19 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-_TABLES = (aggregates, per_task, probability_of_improvement, efficiency, steps_to_score, final_scores, curves, compute)
+_TABLES = (
+    aggregates,
+    by_protocol,
+    sweep,
+    generalisation,
+    per_task,
+    probability_of_improvement,
+    efficiency,
+    steps_to_score,
+    final_scores,
+    curves,
+    compute,
+)
 NAMES = tuple(make.__name__ for make in _TABLES)
 
 

@@ -30,6 +30,11 @@ class LoadedSuite:
 
     suite: Suite
     tasks: tuple[Task, ...]
+    """Those that agents train on."""
+    held_out: tuple[Task, ...]
+    """Those that are only evaluated."""
+    notes: tuple[str, ...]
+    """What was chosen for the user, in sentences."""
     path: Path
     """The file it was loaded from."""
     document: Document
@@ -71,12 +76,14 @@ def load_suite(source: str, overrides: Sequence[str] = (), check_agent: AgentChe
         for key_path, sentence in _agent_faults(document, check_agent):
             fault(key_path, sentence)
     tasks = resolve_tasks(document, fault)
-    if isinstance(suite, Suite) and suite.mode == "joint" and suite.budget.num_envs < len(tasks):
-        found = f"budget.num_envs: found {suite.budget.num_envs}"
-        fault(("budget", "num_envs"), f"{found}; expected at least {len(tasks)}, one for each task of a joint suite")
+    if isinstance(suite, Suite) and suite.mode == "joint" and suite.budget.num_envs < len(tasks.trained):
+        expected = f"expected at least {len(tasks.trained)}, one for each task of a joint suite"
+        fault(("budget", "num_envs"), f"budget.num_envs: found {suite.budget.num_envs}; {expected}")
+    if isinstance(suite, Suite) and suite.mode == "per_task" and tasks.held_out:
+        fault(("held_out",), "held_out: an agent of one task cannot be evaluated on others; expected 'mode: joint'")
     if messages or isinstance(suite, list):
         raise SuiteError(messages)
-    return LoadedSuite(suite, tasks, path, document)
+    return LoadedSuite(suite, tasks.trained, tasks.held_out, tasks.notes, path, document)
 
 
 def _agent_faults(document: Document, check: AgentCheck | None) -> list[tuple[KeyPath, str]]:

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from suites.errors import nearest, unknown
 from suites.source import KeyPath
-from suites.spec import Budget, Evaluation, Suite, TaskGroup
+from suites.spec import Budget, Evaluation, Protocol, Suite, TaskGroup
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -42,8 +42,10 @@ def known_keys(path: KeyPath) -> tuple[str, ...] | None:
 def _model(path: KeyPath) -> type[BaseModel] | None:
     if not path:
         return Suite
-    if path[0] == "tasks" and (len(path) == 1 or (len(path) == 2 and isinstance(path[1], int))):
+    if path[0] in ("tasks", "held_out") and (len(path) == 1 or (len(path) == 2 and isinstance(path[1], int))):
         return TaskGroup
+    if path[-1] == "protocol":
+        return Protocol
     if path == ("budget",):
         return Budget
     return Evaluation if path == ("evaluation",) else None
@@ -68,8 +70,8 @@ def _faults(errors: list[ErrorDetails], values: dict[str, Any]) -> Iterator[tupl
 def _locate(location: tuple[int | str, ...], values: Any) -> tuple[KeyPath, Any] | None:
     """Key path and value of an error; ``None`` for one about a form the value does not have.
 
-    Where two forms are allowed (a mapping or a list of them) pydantic tells what is wrong with both, and puts a label
-    for the form into the location.
+    Where two forms are allowed (a mapping or a list of them, a name or a mapping) pydantic tells what is wrong with
+    both, and puts a label for the form into the location.
     """
     path: KeyPath = ()
     for part in location:
@@ -78,9 +80,21 @@ def _locate(location: tuple[int | str, ...], values: Any) -> tuple[KeyPath, Any]
         in_list = isinstance(values, list) and isinstance(part, int) and part < len(values)
         if in_list or (isinstance(values, dict) and part in values):
             path, values = (*path, part), values[part]
-        elif str(part).startswith(("tuple", "constrained-tuple")) != isinstance(values, list):
+        elif _form(str(part)) is not _form_of(values):
             return None
     return path, values
+
+
+def _form(label: str) -> type:
+    """The form that pydantic's label for one of several allowed ones stands for."""
+    if label.startswith(("tuple", "constrained-tuple")):
+        return list
+    # the checks of a model's own are part of its label
+    return dict if label.startswith("function-after[") else str
+
+
+def _form_of(value: Any) -> type:
+    return type(value) if isinstance(value, list | dict) else str
 
 
 def _expected(error: ErrorDetails, value: Any) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from suites.certificate import certified, missing
 from suites.errors import SuiteError, unknown
 from suites.families import Family, family
-from suites.protocols import protocol
+from suites.protocols import own_protocol, protocol, with_action_repeat
 from suites.source import Document, KeyPath
 from suites.spec import Protocol, Task, TaskGroup
 
@@ -17,33 +19,84 @@ Fault = Callable[[KeyPath, str], None]
 """Notes a sentence about what stands at a key path."""
 
 
-def resolve_tasks(document: Document, fault: Fault) -> tuple[Task, ...]:
+@dataclass(frozen=True)
+class ResolvedTasks:
+    """What a suite file's task groups come to."""
+
+    trained: tuple[Task, ...]
+    held_out: tuple[Task, ...]
+    notes: tuple[str, ...]
+    """What was chosen for the user, in sentences."""
+
+
+def resolve_tasks(document: Document, fault: Fault) -> ResolvedTasks:
     """The tasks a suite file declares, in order; every fault is noted, and what is faulty is left out.
 
     Works on plain values, so that a misspelt task is reported beside a misspelt key.
     """
     tasks: list[Task] = []
     paths: list[KeyPath] = []
-    values = document.values
-    for path, group in _groups(values):
+    engines = _Engines(fault)
+    for path, group in (*_groups(document.values, "tasks"), *_groups(document.values, "held_out")):
         found = _family(path, group, fault)
         if found is None:
             continue
-        rules = _protocol(path, group, values, found, fault)
+        rules = _protocol(path, group, document.values, found, fault)
+        choice = group.engine or _of_type(document.values.get("engine"), str) or "native"
         for task_path, name in _names(path, group, found, fault):
             if rules is not None:
-                tasks.append(Task(name=name, family=group.family, protocol=rules, options=group.options))
+                task = Task(name=name, family=group.family, protocol=rules, options=group.options)
+                tasks.append(engines.choose(task, choice, (*path, "engine") if group.engine else ("engine",)))
                 paths.append(task_path)
                 _check_options(path, tasks[-1], found, fault)
-    return tuple(_unique(tasks, paths, document, fault))
+    unique = _unique(tasks, paths, document, fault)
+    return ResolvedTasks(
+        trained=tuple(task for task, path in unique if path[0] == "tasks"),
+        held_out=tuple(task for task, path in unique if path[0] == "held_out"),
+        notes=engines.notes(),
+    )
 
 
-def _groups(values: dict[str, Any]) -> list[tuple[KeyPath, TaskGroup]]:
-    declared = values.get("tasks")
+class _Engines:
+    """Chooses the engine of each task, and says what ``auto`` came to."""
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+        self._fast: list[str] = []
+        self._slow: dict[str, str] = {}
+
+    def choose(self, task: Task, choice: str, path: KeyPath) -> Task:
+        """``task`` with its engine."""
+        if choice not in ("auto", "envpool"):
+            return task
+        fast = task.model_copy(update={"engine": "envpool"})
+        if choice == "envpool":
+            if (reason := missing(fast)) is not None:
+                self._fault(path, reason)
+            return fast
+        certain, reason = certified(task)
+        if certain:
+            self._fast.append(task.name)
+            return fast
+        self._slow[task.name] = reason
+        return task
+
+    def notes(self) -> tuple[str, ...]:
+        """One sentence on the tasks that ``auto`` gave to EnvPool, one on each reason why others stay native."""
+        total = len(self._fast) + len(self._slow)
+        found = [f"engine auto: {len(self._fast)} of {total} tasks use EnvPool"] if total else []
+        for reason in dict.fromkeys(self._slow.values()):
+            names = [name for name, why in self._slow.items() if why == reason]
+            found.append(f"engine auto: native for {', '.join(names)}: {reason}")
+        return tuple(found)
+
+
+def _groups(values: dict[str, Any], key: str) -> list[tuple[KeyPath, TaskGroup]]:
+    declared = values.get(key)
     entries: list[tuple[KeyPath, Any]] = (
-        [(("tasks", index), entry) for index, entry in enumerate(declared)]
+        [((key, index), entry) for index, entry in enumerate(declared)]
         if isinstance(declared, list)
-        else [(("tasks",), declared)]
+        else [((key,), declared)]
     )
     groups = []
     for path, entry in entries:
@@ -65,20 +118,20 @@ def _family(path: KeyPath, group: TaskGroup, fault: Fault) -> Family | None:
 
 def _protocol(path: KeyPath, group: TaskGroup, values: dict[str, Any], found: Family, fault: Fault) -> Protocol | None:
     """The group's protocol, else the suite's, else the family's; the action repeat likewise."""
-    from_group, from_suite = group.protocol, _of_type(values.get("protocol"), str)
-    name = from_group or from_suite or found.default_protocol
+    from_group, from_suite = group.protocol, _declared(values.get("protocol"))
+    declared = from_group or from_suite or found.default_protocol
     place: KeyPath = (*path, "protocol") if from_group else ("protocol",) if from_suite else (*path, "family")
     try:
-        rules = protocol(name)
+        rules = protocol(declared) if isinstance(declared, str) else own_protocol(declared)
     except SuiteError as error:
         fault(place, str(error))
         return None
     if rules.score != "return" and not found.has_success:
-        fault(place, f"protocol {name!r} scores success, which the family {found.name!r} does not report")
+        fault(place, f"protocol {rules.name!r} scores success, which the family {found.name!r} does not report")
         return None
     repeat = group.action_repeat or _of_type(values.get("action_repeat"), int)
     try:
-        return protocol(name, repeat)
+        return with_action_repeat(rules, repeat)
     except SuiteError as error:
         fault((*path, "action_repeat") if group.action_repeat else ("action_repeat",), str(error))
         return None
@@ -112,16 +165,28 @@ def _check_options(path: KeyPath, task: Task, found: Family, fault: Fault) -> No
         fault((*path, "options"), str(error))
 
 
-def _unique(tasks: Sequence[Task], paths: Sequence[KeyPath], document: Document, fault: Fault) -> list[Task]:
+def _unique(
+    tasks: Sequence[Task], paths: Sequence[KeyPath], document: Document, fault: Fault
+) -> list[tuple[Task, KeyPath]]:
     first: dict[str, KeyPath] = {}
-    unique: list[Task] = []
+    unique: list[tuple[Task, KeyPath]] = []
     for task, path in zip(tasks, paths, strict=True):
         if task.name in first:
             fault(path, f"the task {task.name!r} is listed twice; first at {document.where(first[task.name])}")
         else:
             first[task.name] = path
-            unique.append(task)
+            unique.append((task, path))
     return unique
+
+
+def _declared(value: Any) -> str | Protocol | None:
+    """The suite's protocol as far as it can be understood; the suite's own validation tells of the rest."""
+    if not _is_map(value):
+        return value if isinstance(value, str) else None
+    try:
+        return Protocol.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def _of_type(value: Any, kind: type) -> Any:

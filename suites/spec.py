@@ -62,6 +62,10 @@ class Task(_Frozen):
     """What simulates it. Part of what a result means: two engines never share a figure."""
 
 
+EngineChoice = Literal["auto", "native", "envpool"]
+"""``auto``: EnvPool for the tasks whose parity with the native engine is certified for the installed versions."""
+
+
 class TaskGroup(_Frozen):
     """Tasks of one family under one protocol, as a suite file declares them."""
 
@@ -71,10 +75,12 @@ class TaskGroup(_Frozen):
     """Task names; give these or ``set``."""
     set: str | None = None
     """A set of tasks the family knows by name, such as ``MT50``."""
-    protocol: Name | None = None
-    """Named protocol; default: the suite's, then the family's own."""
+    protocol: Name | Protocol | None = None
+    """Named protocol, or one written out; default: the suite's, then the family's own."""
     action_repeat: int | None = Field(default=None, ge=1)
     """Overrides the protocol's action repeat; the episode's length in environment steps stays."""
+    engine: EngineChoice | None = None
+    """What simulates the tasks; default: the suite's."""
     options: Mapping[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -109,9 +115,12 @@ class Suite(_Frozen):
     version: int = Field(default=1, ge=1)
     """A changed meaning gets a new number; numbers never share a figure."""
     description: str = ""
-    protocol: Name | None = None
+    protocol: Name | Protocol | None = None
     action_repeat: int | None = Field(default=None, ge=1)
+    engine: EngineChoice = "native"
     tasks: TaskGroup | tuple[TaskGroup, ...]
+    held_out: TaskGroup | tuple[TaskGroup, ...] = ()
+    """Joint suites: tasks every evaluation plays too, and no agent trains on."""
     mode: Literal["joint", "per_task"]
     """joint: one agent for all tasks; per_task: one agent per task."""
     budget: Budget
@@ -121,6 +130,9 @@ class Suite(_Frozen):
     chooses the implementation when the shown name is another (``m3po-no-planner: {agent: m3po, planner: none}``)."""
     seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = 3
     """A number n (seeds 0 … n-1) or the seeds themselves."""
+    sweep: Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """Values to try of ``budget.num_envs`` or of ``agents.<name>.<field>``; each makes an agent of its own, called
+    ``<name>-<field>-<value>``."""
     tune: Mapping[Name, Mapping[str, Any]] = Field(default_factory=dict)
     """Search spaces per agent; default: those the agent declares."""
 

@@ -48,21 +48,29 @@ class VectorEnv:
     stream, ``seed``, task name and number alone, whatever ``num_envs``, ``num_processes`` or the order of tasks.
 
     ``num_processes`` share the stepping, this one included; however many they are, the results are the same bit for
-    bit. Raises :class:`SuiteError` when the request is impossible, :class:`EnvError` when an environment breaks the
+    bit. ``spec`` gives wider spaces than the tasks need, of more tasks, whose numbers then count. Raises
+    :class:`SuiteError` when the request is impossible, :class:`EnvError` when an environment breaks the
     contract, :class:`EnvWorkerError` when a worker dies; :meth:`state` still works then.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], num_envs: int, *, seed: int, stream: Stream, num_processes: int = 1
+        self,
+        tasks: Sequence[Task],
+        num_envs: int,
+        *,
+        seed: int,
+        stream: Stream,
+        num_processes: int = 1,
+        spec: EnvSpec | None = None,
     ) -> None:
         _check_request(tasks, num_envs, num_processes)
-        self.spec = env_spec(tasks)
+        self.spec = env_spec(tasks) if spec is None else spec
         self.num_envs = num_envs
         self.env_step = 0
-        self.task: NDArray[np.int64] = np.arange(num_envs, dtype=np.int64) % len(tasks)
+        specs = _deal(tasks, num_envs, [self.spec.task_names.index(task.name) for task in tasks])
+        self.task: NDArray[np.int64] = np.array([spec.task_index for spec in specs], dtype=np.int64)
         """Task of each environment, ``[N]``."""
         self._seed, self._stream = seed, stream
-        specs = _deal(tasks, num_envs)
         self._first_episode = np.array([spec.replica for spec in specs], dtype=np.int64)
         self._replicas = np.array([spec.replicas for spec in specs], dtype=np.int64)
         self._env_steps_per_step = int(self.spec.action_repeat[self.task].sum())
@@ -194,7 +202,7 @@ class VectorEnv:
             "format": 1,
             "stream": self._stream,
             "seed": self._seed,
-            "tasks": list(self.spec.task_names),
+            "tasks": [self.spec.task_names[task] for task in self.task],
             "num_envs": self.num_envs,
             "action_repeat": self.spec.action_repeat.tolist(),
             "max_episode_steps": self.spec.max_episode_steps.tolist(),
@@ -227,13 +235,14 @@ class VectorEnv:
         return f"environment {env} ({name}), episode {self._episode[env]}, step {self._length[env]}"
 
 
-def _deal(tasks: Sequence[Task], num_envs: int) -> list[LaneSpec]:
+def _deal(tasks: Sequence[Task], num_envs: int, numbers: Sequence[int]) -> list[LaneSpec]:
+    """Which environment plays which episodes of which task; ``numbers`` are the tasks' in the spec."""
     K = len(tasks)
     return [
         LaneSpec(
             env=env,
             task=tasks[env % K],
-            task_index=env % K,
+            task_index=numbers[env % K],
             replica=env // K,
             replicas=len(range(env % K, num_envs, K)),
         )

@@ -24,15 +24,17 @@ TUNING_OFFSET = 1_000_000
 
 
 class Evaluator:
-    """Plays the same episodes at every call: exactly ``cell.evaluation.episodes`` of each task."""
+    """Plays the same episodes at every call: exactly ``cell.evaluation.episodes`` of each task, held-out ones too."""
 
     def __init__(self, cell: Cell, num_processes: int = 1) -> None:
         self.cell = cell
-        num_tasks = len(cell.tasks)
+        num_tasks = len(cell.evaluated)
         replicas = min(cell.evaluation.episodes, max(1, MAX_ENVS // num_tasks))
         stream: Stream = "tune" if cell.stream == "tune" else "evaluate"
         seed = cell.seed + TUNING_OFFSET if cell.stream == "tune" else cell.seed
-        self.env = VectorEnv(cell.tasks, num_tasks * replicas, seed=seed, stream=stream, num_processes=num_processes)
+        self.env = VectorEnv(
+            cell.evaluated, num_tasks * replicas, seed=seed, stream=stream, num_processes=num_processes
+        )
 
     def __call__(
         self, agent: Agent, env_step: int, seconds: float, stopping: Callable[[], bool]
@@ -41,7 +43,7 @@ class Evaluator:
 
         ``env_step`` and ``seconds`` are those of the training. Raises :class:`Diverged`.
         """
-        wanted = len(self.cell.tasks) * self.cell.evaluation.episodes
+        wanted = len(self.cell.evaluated) * self.cell.evaluation.episodes
         finished: dict[tuple[int, int], Episode] = {}
         step, carry = self.env.reset(), agent.initial_carry(self.env.num_envs)
         while len(finished) < wanted:
@@ -56,7 +58,7 @@ class Evaluator:
                 if episode.index < self.cell.evaluation.episodes:
                     finished[episode.task, episode.index] = episode
         return [
-            EvaluationRecord.of(self.cell, self.cell.tasks[task], episode, env_step, seconds)
+            EvaluationRecord.of(self.cell, self.cell.evaluated[task], episode, env_step, seconds)
             for (task, _), episode in sorted(finished.items())
         ]
 

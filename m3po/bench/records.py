@@ -49,6 +49,8 @@ class Cell(_Record):
     """Seed stream of the training environments; ``tune`` for cells of a tuning study."""
     mode: Literal["joint", "per_task"]
     tasks: tuple[Task, ...]
+    held_out: tuple[Task, ...] = ()
+    """Tasks that are evaluated and never trained on."""
     config: Mapping[str, Any]
     """The agent's configuration with every default written out."""
     config_hash: str
@@ -61,6 +63,11 @@ class Cell(_Record):
     def entry(self) -> CellEntry:
         """The cell in a list of cells."""
         return CellEntry(id=self.id, agent=self.agent, seed=self.seed, tasks=tuple(task.name for task in self.tasks))
+
+    @property
+    def evaluated(self) -> tuple[Task, ...]:
+        """All tasks an agent meets, those it trains on first; their order is that of the agent's task numbers."""
+        return (*self.tasks, *self.held_out)
 
 
 class CellStatus(_Record):

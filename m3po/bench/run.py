@@ -19,7 +19,7 @@ from m3po.bench.session import CellSession, Heartbeat, StopRequest
 from m3po.bench.store import CellFolder, DiskFull, StoreError
 from m3po.registry import RegistryError, agent_class, agent_config
 from suites.errors import EnvError, SuiteError
-from suites.vector import VectorEnv
+from suites.vector import VectorEnv, env_spec
 
 __all__ = ["BUSY", "EXIT_CODES", "OUT_OF_SPACE", "run_cell"]
 
@@ -78,7 +78,12 @@ def _train(
     make_agent = agent_class(cell.agent_type)
     with (
         VectorEnv(
-            cell.tasks, cell.budget.num_envs, seed=cell.seed, stream=cell.stream, num_processes=num_processes
+            cell.tasks,
+            cell.budget.num_envs,
+            seed=cell.seed,
+            stream=cell.stream,
+            num_processes=num_processes,
+            spec=env_spec(cell.evaluated),
         ) as env,
         Evaluator(cell, num_processes) as evaluator,
     ):

@@ -25,7 +25,7 @@ from m3po.bench.provenance import gather
 from m3po.bench.records import Cell, CellStatus
 from m3po.bench.scheduler import Interrupt
 from m3po.bench.store import CellFolder, StoreError, drop_torn_tail, explained, read_json, write_json
-from m3po.bench.study import build_study, make_cell, search_space
+from m3po.bench.study import AgentEntry, build_study, make_cell, search_space
 from m3po.registry import agent_config
 from suites.catalog import LoadedSuite
 from suites.errors import SuiteError, unknown
@@ -84,11 +84,8 @@ class Problem:
         for unit in self.units:
             if sentences := config.check(env_spec(unit), budget.num_envs, budget.env_steps):
                 raise ValueError("; ".join(sentences))
-        return [
-            make_cell(self.suite, unit, self.agent, self.agent_type, config, seed, stream="tune")
-            for seed in self.seeds
-            for unit in self.units
-        ]
+        entry = AgentEntry(self.agent, self.agent_type, config, budget)
+        return [make_cell(self.suite, unit, entry, seed, stream="tune") for seed in self.seeds for unit in self.units]
 
     def defaults(self) -> dict[str, Any]:
         """Values of the searched fields as they stand, where the search space contains them."""

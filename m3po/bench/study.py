@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,10 +16,11 @@ from ruamel.yaml import YAML
 from m3po.api import AgentConfig, SearchSpace
 from m3po.bench.records import Cell, CellEntry, CellStatus
 from m3po.bench.store import CellFolder, StoreError, explained, read_json, write_json, write_text
+from m3po.bench.sweep import Sweep, Variant, check_sweep, sweep_of, variants
 from m3po.registry import RegistryError, agent_config
 from suites.catalog import LoadedSuite, load_suite
 from suites.errors import SuiteError, unknown
-from suites.spec import Stream, Suite, Task
+from suites.spec import Budget, Stream, Suite, Task
 from suites.vector import env_spec
 
 __all__ = ["Study", "StudyFolder", "build_study", "find_study", "make_cell", "open_study", "search_space", "to_yaml"]
@@ -37,10 +38,18 @@ class Study:
 
     suite: Suite
     tasks: tuple[Task, ...]
+    """Those that agents train on."""
+    held_out: tuple[Task, ...]
+    """Those that are only evaluated."""
     units: tuple[tuple[Task, ...], ...]
     """What one agent trains on: all tasks in joint mode, else one task each."""
+    agents: tuple[str, ...]
+    """Names shown, those that a sweep makes among them."""
+    sweep: Sweep | None
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was chosen for the user, in sentences."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,14 @@ class AgentEntry:
     name: str
     agent_type: str
     config: AgentConfig
+    budget: Budget
 
 
 def open_study(source: str, overrides: Sequence[str] = ()) -> Study:
     """Load a suite and build its cells. Raises :class:`SuiteError` with everything that is wrong in one pass."""
 
     def faults(name: str, values: Mapping[str, Any]) -> list[Fault]:
-        entry = read_agent(name, values)
+        entry = read_agent(name, values, Budget(env_steps=1))
         return entry if isinstance(entry, list) else []
 
     return build_study(load_suite(source, overrides, faults))
@@ -75,31 +85,42 @@ def build_study(loaded: LoadedSuite) -> Study:
     if checker.errors:
         raise SuiteError(checker.errors)
     cells = tuple(
-        make_cell(loaded.suite, unit, entry.name, entry.agent_type, entry.config, seed)
+        make_cell(loaded.suite, unit, entry, seed, held_out=loaded.held_out)
         for seed in seeds
         for unit in units
         for entry in entries
     )
-    return Study(loaded.suite, tuple(loaded.tasks), units, cells, tuple(checker.warnings))
+    return Study(
+        suite=loaded.suite,
+        tasks=loaded.tasks,
+        held_out=loaded.held_out,
+        units=units,
+        agents=tuple(entry.name for entry in entries),
+        sweep=sweep_of(loaded.suite),
+        cells=cells,
+        warnings=tuple(checker.warnings),
+        notes=loaded.notes,
+    )
 
 
 def make_cell(
     suite: Suite,
     tasks: tuple[Task, ...],
-    agent: str,
-    agent_type: str,
-    config: AgentConfig,
+    entry: AgentEntry,
     seed: int,
     stream: Stream = "train",
+    held_out: tuple[Task, ...] = (),
 ) -> Cell:
     """A cell with its id. Equal cells have equal ids; whatever moves a result moves the id."""
+    agent, agent_type, config = entry.name, entry.agent_type, entry.config
     meaning = {
         "suite_version": suite.version,
         "agent_type": agent_type,
         "config": config.model_dump(mode="json"),
         "mode": suite.mode,
         "tasks": [task.model_dump(mode="json") for task in tasks],
-        "budget": suite.budget.model_dump(mode="json"),
+        "held_out": [task.model_dump(mode="json") for task in held_out],
+        "budget": entry.budget.model_dump(mode="json"),
         "evaluation": suite.evaluation.model_dump(mode="json"),
         "stream": stream,
     }
@@ -141,15 +162,30 @@ class _Checker:
     def agents(self, units: Sequence[tuple[Task, ...]]) -> list[AgentEntry]:
         """The agents whose configuration is valid and can work with every unit."""
         entries = []
-        for name, values in self.loaded.suite.agents.items():
-            entry = read_agent(name, values)
+        for variant in self._variants():
+            entry = read_agent(variant.agent, variant.values, variant.budget)
             if isinstance(entry, AgentEntry):
+                entry = replace(entry, name=variant.name)
                 entries.append(entry)
-                self._check_works(entry, units)
+                self._check_works(entry, units, variant.place)
                 continue
             for path, sentence in entry:
-                self._error(("agents", *path), sentence)
+                place = variant.place if variant.name != variant.agent else ("agents", *path)
+                self._error(place, sentence)
         return entries
+
+    def _variants(self) -> list[Variant]:
+        """The agents of the suite, each as often as its sweep asks for."""
+        suite, tasks = self.loaded.suite, self.loaded.tasks
+        fewest = len(tasks) if suite.mode == "joint" else 1
+        possible = {}
+        for key, values in suite.sweep.items():
+            try:
+                check_sweep(suite, key, values, fewest)
+                possible[key] = values
+            except SuiteError as error:
+                self._error(("sweep", key), str(error))
+        return variants(suite.model_copy(update={"sweep": possible}))
 
     def search_spaces(self) -> None:
         """Check the section ``tune``."""
@@ -173,15 +209,17 @@ class _Checker:
                         message = str(fault["msg"]).removeprefix("Value error, ")
                         self._error(("tune", name, key, *fault["loc"]), f"search space of {key!r}: {message}")
 
-    def _check_works(self, entry: AgentEntry, units: Sequence[tuple[Task, ...]]) -> None:
-        budget = self.loaded.suite.budget
-        sentences = [
-            sentence
-            for unit in units
-            for sentence in entry.config.check(env_spec(unit), budget.num_envs, budget.env_steps)
-        ]
+    def _check_works(self, entry: AgentEntry, units: Sequence[tuple[Task, ...]], place: tuple[str | int, ...]) -> None:
+        sentences: list[str] = []
+        for unit in units:
+            try:
+                spec = env_spec((*unit, *self.loaded.held_out))
+            except SuiteError as error:
+                self._error(("tasks",), str(error))
+                return
+            sentences += entry.config.check(spec, entry.budget.num_envs, entry.budget.env_steps)
         for sentence in dict.fromkeys(sentences):
-            self._error(("agents", entry.name), f"agent {entry.name!r} cannot work: {sentence}")
+            self._error(place, f"agent {entry.name!r} cannot work: {sentence}")
 
     def _error(self, key_path: tuple[str | int, ...], sentence: str) -> None:
         self.errors.append(f"{self._where(key_path)}: {sentence}")
@@ -190,7 +228,7 @@ class _Checker:
         return self.loaded.where(key_path)
 
 
-def read_agent(name: str, values: Mapping[str, Any]) -> AgentEntry | list[Fault]:
+def read_agent(name: str, values: Mapping[str, Any], budget: Budget) -> AgentEntry | list[Fault]:
     """An entry of the suite's section ``agents``, or all that is wrong with it, with key paths below ``agents``."""
     agent_type = str(values.get("agent", name))
     try:
@@ -201,7 +239,7 @@ def read_agent(name: str, values: Mapping[str, Any]) -> AgentEntry | list[Fault]
         config = config_class.model_validate({key: value for key, value in values.items() if key != "agent"})
     except ValidationError as error:
         return [((name, *fault["loc"]), _sentence(config_class, agent_type, fault)) for fault in error.errors()]
-    return AgentEntry(name, agent_type, config)
+    return AgentEntry(name, agent_type, config, budget)
 
 
 def _sentence(config_class: type[AgentConfig], agent_type: str, fault: Mapping[str, Any]) -> str:
@@ -296,8 +334,10 @@ def _record(study: Study) -> dict[str, Any]:
         "mode": suite.mode,
         "budget": suite.budget.model_dump(mode="json"),
         "evaluation": suite.evaluation.model_dump(mode="json"),
-        "agents": list(suite.agents),
+        "agents": list(study.agents),
+        "sweep": None if study.sweep is None else study.sweep.as_json(),
         "seeds": list(dict.fromkeys(cell.seed for cell in study.cells)),
         "tasks": [task.model_dump(mode="json") for task in study.tasks],
+        "held_out": [task.model_dump(mode="json") for task in study.held_out],
         "cells": [cell.entry.model_dump(mode="json") for cell in study.cells],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ class Synthetic:
     every: int = 1_000
     episodes: int = 5
     version: int = 1
+    held_out: Sequence[tuple[str, dict[str, Any]]] = ()
+    engines: Mapping[str, str] = field(default_factory=dict)
+    sweep: dict[str, Any] | None = None
     score: Callable[[str, int, str, float], float] | None = None
     cells: list[dict[str, Any]] = field(default_factory=list)
 
@@ -69,7 +72,9 @@ class Synthetic:
             "evaluation": {"every": self.every, "episodes": self.episodes},
             "agents": list(self.agents),
             "seeds": list(self.seeds),
-            "tasks": [task(name, protocol) for name, protocol in self.tasks],
+            "tasks": [self._task(name) for name, _ in self.tasks],
+            "held_out": [self._task(name) for name, _ in self.held_out],
+            "sweep": self.sweep,
             "cells": self.cells,
         }
         dump(self.folder / "study.json", {**study, **changes})
@@ -79,7 +84,6 @@ class Synthetic:
         last = self.env_steps if last is None else last
         folder = self.folder / cell["id"]
         folder.mkdir(exist_ok=True)
-        protocols = dict(self.tasks)
         described = {
             "format": 1,
             **cell,
@@ -88,7 +92,8 @@ class Synthetic:
             "agent_type": cell["agent"],
             "stream": "train",
             "mode": self.mode,
-            "tasks": [task(name, protocols[name]) for name in cell["tasks"]],
+            "tasks": [self._task(name) for name in cell["tasks"]],
+            "held_out": [self._task(name) for name, _ in self.held_out],
             "config": {"preset": "default"},
             "config_hash": cell["id"].rsplit(".", 1)[1],
             "budget": {"env_steps": self.env_steps, "num_envs": 1},
@@ -119,9 +124,13 @@ class Synthetic:
                 "length": 500,
                 "seconds": env_step / 100,
             }
-            for entry in cell["tasks"]
+            for entry in (*cell["tasks"], *cell["held_out"])
             for episode, raw in enumerate(self._scores(cell, entry, env_step))
         ]
+
+    def _task(self, name: str) -> dict[str, Any]:
+        protocol = dict((*self.tasks, *self.held_out))[name]
+        return {**task(name, protocol), "engine": self.engines.get(name, "native")}
 
     def _scores(self, cell: dict[str, Any], entry: dict[str, Any], env_step: int) -> list[float]:
         protocol, fraction = entry["protocol"], env_step / self.env_steps

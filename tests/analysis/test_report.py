@@ -19,7 +19,7 @@ from analysis.study import ResultsError
 from analysis.summary import summarise
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
 
-FIGURES = ("aggregates", "probability_of_improvement", "profiles", "sample_efficiency", "task_curves")
+FIGURES = ("aggregates", "by_protocol", "probability_of_improvement", "profiles", "sample_efficiency", "task_curves")
 ODD = "<script>alert(1)</script>"
 
 

@@ -12,7 +12,7 @@ from m3po.bench.store import CellFolder
 from tests.bench.conftest import Cli, evaluation_rows, metric_rows, wait_for
 
 WriteSuite = Callable[..., Path]
-SLOW = "{nudge: {pause: 0.01}}"
+SLOW = "{nudge: {pause: 0.05}}"  # a cell takes five seconds at least
 
 
 def _cells(results: Path) -> list[Path]:

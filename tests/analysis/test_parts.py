@@ -1,0 +1,104 @@
+"""Parts of a study that are drawn apart: protocols and engines, swept values, held-out tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import tables
+from analysis.frame import load
+from analysis.report import document, write
+from analysis.summary import summarise
+from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
+
+
+def flat(values: dict[str, float]):
+    """Normalised scores that depend on the task, and a little on the seed: 0.01 a seed."""
+    return lambda agent, seed, task, fraction: values[task] + 0.01 * seed
+
+
+def test_protocols_are_drawn_apart(tmp_path: Path) -> None:
+    study = Synthetic(tmp_path, agents=("ppo",), score=flat({"cartpole-swingup": 0.2, "reach-v3": 0.6}))
+    found = tables.by_protocol(summarise(load(study.write()))).frame
+    # seeds 0, 1, 2: the IQM of 0.2, 0.21, 0.22 is their mean, as int(0.25 * 3) = 0 runs are cut
+    assert found["protocol"].tolist() == ["dmc-1000", "metaworld-v3"]
+    np.testing.assert_allclose(found["estimate"], [0.21, 0.61])
+    assert (found["runs"].tolist(), found["tasks"].tolist()) == ([3, 3], [1, 1])
+
+
+def test_engines_are_drawn_apart(tmp_path: Path) -> None:
+    study = Synthetic(tmp_path, tasks=(("reach-v3", SUCCESS), ("push-v3", SUCCESS)), engines={"push-v3": "envpool"})
+    summary = summarise(load(study.write()))
+    assert {(s.protocol, s.engine) for s in summary.by_measure} == {
+        ("metaworld-v3", "native"),
+        ("metaworld-v3", "envpool"),
+    }
+    assert document(summary)["engines"] == {"reach-v3": "native", "push-v3": "envpool"}
+    shown = write(study.folder).read_text()
+    assert "Protocol by protocol" in shown
+    assert "envpool" in shown
+
+
+def test_a_study_of_one_protocol_has_no_such_part(tmp_path: Path) -> None:
+    study = Synthetic(tmp_path, tasks=(("reach-v3", SUCCESS),))
+    summary = summarise(load(study.write()))
+    assert summary.by_measure == []
+    assert "Protocol by protocol" not in write(study.folder).read_text()
+
+
+def test_a_cell_measured_on_another_engine_shares_no_figure(tmp_path: Path) -> None:
+    study = Synthetic(tmp_path, agents=("ppo",), tasks=(("reach-v3", SUCCESS),), seeds=(0, 1))
+    study.write()
+    study.engines = {"reach-v3": "envpool"}
+    study.write_cell(study.cells[1])
+    other = load(study.folder).cells[1]
+    assert other.state == "incompatible"
+    assert other.reason == "task reach-v3 was measured under another engine (envpool) than the study's"
+
+
+def test_generalisation(tmp_path: Path) -> None:
+    study = Synthetic(
+        tmp_path,
+        agents=("m3po",),
+        tasks=(("reach-v3", SUCCESS), ("push-v3", SUCCESS)),
+        held_out=(("door-lock-v3", SUCCESS),),
+        mode="joint",
+        score=flat({"reach-v3": 0.8, "push-v3": 0.6, "door-lock-v3": 0.3}),
+    )
+    summary = summarise(load(study.write()))
+    (found,) = summary.generalisation
+    # mean over seeds of 0.01 * seed is 0.01; trained: (0.8 + 0.6) / 2
+    assert found.trained.estimate == pytest.approx(0.71)
+    assert found.held_out.estimate == pytest.approx(0.31)
+    # the seed moves both parts alike, and whole runs are drawn: the gap has no spread
+    assert (found.gap.estimate, found.gap.low, found.gap.high) == pytest.approx((0.4, 0.4, 0.4))
+    assert summary.scores["m3po"].tasks == ("reach-v3", "push-v3"), "held-out tasks enter no aggregate"
+    rows = {row[0]: row[2] for row in tables.per_task(summary).rows}
+    assert rows["door-lock-v3 (held out)"] == "0.31 [0.30, 0.32] (n = 3)"
+    assert "Generalisation" in write(study.folder).read_text()
+
+
+def test_a_sweep_is_a_table_and_a_figure(tmp_path: Path) -> None:
+    agents = ("m3po-num_envs-1", "m3po-num_envs-8", "ppo-num_envs-1")
+    points = [
+        {"agent": "m3po-num_envs-1", "base": "m3po", "value": 1},
+        {"agent": "m3po-num_envs-8", "base": "m3po", "value": 8},
+        {"agent": "ppo-num_envs-1", "base": "ppo", "value": 1},
+    ]
+    study = Synthetic(
+        tmp_path,
+        agents=agents,
+        tasks=(("cartpole-swingup", RETURN),),
+        sweep={"key": "num_envs", "points": points},
+        score=lambda agent, seed, task, fraction: {"1": 0.3, "8": 0.5}[agent[-1]],
+    )
+    table = tables.sweep(summarise(load(study.write())))
+    assert table.header == ("num_envs", "m3po", "ppo")
+    assert table.rows == (
+        ("1", "0.300 [0.300, 0.300]", "0.300 [0.300, 0.300]"),
+        ("8", "0.500 [0.500, 0.500]", "missing"),
+    )
+    write(study.folder)
+    assert (study.folder / "report" / "figures" / "sweep.png").stat().st_size > 5_000
