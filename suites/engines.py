@@ -38,7 +38,13 @@ class Engines:
     """The engines that the tasks of ``specs`` ask for, stepping at the same time. ``arrays`` are theirs together."""
 
     def __init__(
-        self, specs: Sequence[LaneSpec], layout: Layout, seed: int, stream: Stream, num_processes: int
+        self,
+        specs: Sequence[LaneSpec],
+        layout: Layout,
+        seed: int,
+        stream: Stream,
+        num_processes: int,
+        tolerant: bool = False,
     ) -> None:
         native = [spec for spec in specs if spec.task.engine == "native"]
         pooled = [spec for spec in specs if spec.task.engine == "envpool"]
@@ -52,10 +58,10 @@ class Engines:
 
                 self._engines.append(PoolEngine(pooled, self.arrays, seed, stream, num_processes))
             if processes > 1:
-                workers = WorkerEngine(native, self.arrays, memory, layout, seed, stream, processes)
+                workers = WorkerEngine(native, self.arrays, memory, layout, seed, stream, processes, tolerant)
                 self._engines.append(workers)
             elif native:
-                self._engines.append(Lanes(native, self.arrays, seed, stream))
+                self._engines.append(Lanes(native, self.arrays, seed, stream, tolerant))
         except BaseException:
             self.close()
             raise

@@ -81,29 +81,50 @@ class Replay:
 
 
 class Lanes:
-    """The environments of ``specs``; they report through ``arrays``."""
+    """The environments of ``specs``; they report through ``arrays``.
 
-    def __init__(self, specs: Sequence[LaneSpec], arrays: Arrays, seed: int, stream: Stream) -> None:
+    ``tolerant``: one that fails to reset or to step stands still until the next reset, and its episode says why.
+    """
+
+    def __init__(
+        self, specs: Sequence[LaneSpec], arrays: Arrays, seed: int, stream: Stream, tolerant: bool = False
+    ) -> None:
         self.arrays = arrays
+        self._tolerant = tolerant
         self._lanes = [_Lane(spec, arrays, seed, stream) for spec in specs]
+        self._playing = list(self._lanes)
+        self._broken: list[Episode] = []
 
     def reset(self) -> None:
         """Start the first episode of every environment."""
+        self._playing, self._broken = list(self._lanes), []
         for lane in self._lanes:
-            lane.start(lane.spec.replica)
+            self._try(lane, lane.start, lane.spec.replica)
 
     def send(self) -> None:
         """All is done in :meth:`receive`."""
 
     def receive(self) -> list[Episode]:
         """Take the decisions in ``arrays.action``; where an episode ends the next starts. Returns those that ended."""
-        return [episode for lane in self._lanes if (episode := lane.step()) is not None]
+        ended = [episode for lane in list(self._playing) if (episode := self._try(lane, lane.step)) is not None]
+        broken, self._broken = self._broken, []
+        return ended + broken
+
+    def _try(self, lane: _Lane, act: Callable[..., Episode | None], *arguments: Any) -> Episode | None:
+        try:
+            return act(*arguments)
+        except EnvError as error:
+            if not self._tolerant:
+                raise
+            self._playing.remove(lane)
+            self._broken.append(lane.give_up(str(error)))
+            return None
 
     def replay(self, episodes: Iterable[Replay]) -> None:
         """Bring environments into the middle of episodes by playing them again; those held elsewhere are passed by."""
         by_env = {replay.env: replay for replay in episodes}
         for lane in self._lanes:
-            lane.replay(by_env[lane.spec.env])
+            self._try(lane, lane.replay, by_env[lane.spec.env])
 
     def close(self) -> None:
         """Close every environment."""
@@ -158,17 +179,26 @@ class _Lane:
         if not (terminated or truncated):
             self._observation[:] = observation
             return None
-        ended = Episode(
-            env=env,
+        ended = self._ended(success_any=self._success_any, success_last=success)
+        self.start(self._episode + self.spec.replicas)
+        return ended
+
+    def give_up(self, fault: str) -> Episode:
+        """Leave nothing behind in the arrays; returns the episode that cannot go on."""
+        env, arrays = self.spec.env, self._arrays
+        arrays.reward[env], arrays.terminated[env], arrays.truncated[env] = 0, False, False
+        self._observation[:] = self._next_observation[:] = 0
+        return self._ended(fault=fault)
+
+    def _ended(self, **outcome: Any) -> Episode:
+        return Episode(
+            env=self.spec.env,
             task=self.spec.task_index,
             index=self._episode,
             episode_return=self._return,
             length=self._length,
-            success_any=self._success_any,
-            success_last=success,
+            **outcome,
         )
-        self.start(self._episode + self.spec.replicas)
-        return ended
 
     def replay(self, replay: Replay) -> None:
         self.start(replay.episode)

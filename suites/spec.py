@@ -192,6 +192,8 @@ class Episode:
     length: int
     success_any: bool | None = None
     success_last: bool | None = None
+    fault: str | None = None
+    """Why it could not be played to its end; its environment stands still from there on."""
 
 
 @dataclass(frozen=True)

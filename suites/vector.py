@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,10 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suites.engines import Engines
-from suites.errors import EnvError, SuiteError
+from suites.errors import EnvError, EnvWorkerError, SuiteError
 from suites.families import spaces
 from suites.lanes import LaneSpec, Layout, Replay
-from suites.spec import EnvSpec, Stream, Task, VectorStep
+from suites.spec import EnvSpec, Episode, Stream, Task, VectorStep
+
+logger = logging.getLogger(__name__)
+
+MAX_RESTARTS = 3
+"""Worker processes lost more often than that are no accident."""
 
 
 def env_spec(tasks: Sequence[Task]) -> EnvSpec:
@@ -48,9 +56,14 @@ class VectorEnv:
     stream, ``seed``, task name and number alone, whatever ``num_envs``, ``num_processes`` or the order of tasks.
 
     ``num_processes`` share the stepping, this one included; however many they are, the results are the same bit for
-    bit. ``spec`` gives wider spaces than the tasks need, of more tasks, whose numbers then count. Raises
-    :class:`SuiteError` when the request is impossible, :class:`EnvError` when an environment breaks the
-    contract, :class:`EnvWorkerError` when a worker dies; :meth:`state` still works then.
+    bit. ``spec`` gives wider spaces than the tasks need, of more tasks, whose numbers then count. ``tolerant``, for
+    evaluations: an environment that fails stands still until the next reset, and its episode says why
+    (``Episode.fault``), while the others play on.
+
+    A worker process that dies or hangs is replaced and its episodes are played again up to where they were: the results
+    do not change, and ``restarts`` counts it. Raises :class:`SuiteError` when the request is impossible,
+    :class:`EnvError` when an environment breaks the contract, :class:`EnvWorkerError` when workers are lost more than
+    :data:`MAX_RESTARTS` times; :meth:`state` still works then.
     """
 
     def __init__(
@@ -62,6 +75,7 @@ class VectorEnv:
         stream: Stream,
         num_processes: int = 1,
         spec: EnvSpec | None = None,
+        tolerant: bool = False,
     ) -> None:
         _check_request(tasks, num_envs, num_processes)
         self.spec = env_spec(tasks) if spec is None else spec
@@ -82,8 +96,14 @@ class VectorEnv:
         self._taken = np.zeros((num_envs, longest, self.spec.action_dim), dtype=np.float32)
         self._last_observation: NDArray[Any] | None = None
         layout = Layout(num_envs, self.spec.observation_shape, self.spec.observation_dtype, self.spec.action_dim)
-        self._engines = Engines(specs, layout, seed, stream, num_processes)
+        self._make_engines = partial(Engines, specs, layout, seed, stream, num_processes, tolerant)
+        self._engines = self._make_engines()
         self._arrays = self._engines.arrays
+        self._playing: NDArray[np.bool_] = np.ones(num_envs, dtype=np.bool_)
+        self.restarts = 0
+        """Times that worker processes were replaced."""
+        self.stepping_since: float | None = None
+        """``time.monotonic`` when the step under way began, for whoever watches; ``None`` between steps."""
 
     def reset(self) -> VectorStep:
         """Start the first episode of every environment, and the count of environment steps."""
@@ -91,6 +111,7 @@ class VectorEnv:
         self.env_step = 0
         self._episode = self._first_episode.copy()
         self._length[:] = 0
+        self._playing[:] = True
         return self._start()
 
     def step(self, action: NDArray[np.float32]) -> VectorStep:
@@ -98,12 +119,12 @@ class VectorEnv:
         if self._last_observation is None:
             raise EnvError("step was called before reset")
         self._check_action(action)
+        episodes = self._step_engines(action)
         arrays = self._arrays
-        arrays.action[:] = action
-        episodes = self._engines.step()
         self._check_numbers()
         self._taken[self._rows, self._length] = action
-        self._length += 1
+        self._playing[[episode.env for episode in episodes if episode.fault is not None]] = False
+        self._length += self._playing
         terminated, truncated = arrays.terminated.copy(), arrays.truncated.copy()
         ended = terminated | truncated
         self._length[ended] = 0
@@ -121,6 +142,35 @@ class VectorEnv:
             episodes=tuple(episodes),
         )
 
+    def _step_engines(self, action: NDArray[np.float32]) -> list[Episode]:
+        while True:
+            self._arrays.action[:] = action
+            self.stepping_since = time.monotonic()
+            try:
+                return self._engines.step()
+            except EnvWorkerError as error:
+                if self.restarts >= MAX_RESTARTS:
+                    raise
+                self.restarts += 1
+                logger.warning("%s; it is replaced (%d of %d times)", error, self.restarts, MAX_RESTARTS)
+                self._rebuild()
+            finally:
+                self.stepping_since = None
+
+    def _rebuild(self) -> None:
+        """New engines, in the middle of the episodes the old ones were in."""
+        self._engines.close()
+        self._engines = self._make_engines()
+        self._arrays = self._engines.arrays
+        self._engines.replay(self._in_flight())
+
+    def _in_flight(self) -> list[Replay]:
+        """The episodes under way and the actions taken in them."""
+        return [
+            Replay(env, int(episode), self._taken[env, :length].copy())
+            for env, (episode, length) in enumerate(zip(self._episode, self._length, strict=True))
+        ]
+
     def state(self) -> dict[str, Any]:
         """Everything needed to come back to this moment: JSON values and arrays.
 
@@ -129,13 +179,12 @@ class VectorEnv:
         """
         if self._last_observation is None:
             raise EnvError("state was called before reset")
-        taken = [self._taken[env, :length] for env, length in enumerate(self._length)]
         return {
             **self._identity(),
             "env_step": self.env_step,
             "episode": self._episode.copy(),
             "length": self._length.copy(),
-            "actions": np.concatenate(taken),
+            "actions": np.concatenate([replay.actions for replay in self._in_flight()]),
             "observation": self._last_observation.copy(),
         }
 
@@ -153,12 +202,7 @@ class VectorEnv:
         actions = np.split(np.asarray(state["actions"], dtype=np.float32), np.cumsum(self._length)[:-1])
         for env, taken in enumerate(actions):
             self._taken[env, : len(taken)] = taken
-        self._engines.replay(
-            [
-                Replay(env, int(episode), taken)
-                for env, (episode, taken) in enumerate(zip(self._episode, actions, strict=True))
-            ]
-        )
+        self._engines.replay(self._in_flight())
         differs = (self._arrays.observation != state["observation"]).reshape(self.num_envs, -1).any(axis=1)
         if differs.any():
             where = ", ".join(self._place(env) for env in np.flatnonzero(differs)[:5])

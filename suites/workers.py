@@ -7,6 +7,7 @@ that only waits for others leaves its core idle for as long as it takes to wake 
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import select
@@ -22,8 +23,17 @@ from suites.errors import EnvError, EnvWorkerError
 from suites.lanes import Arrays, Lanes, LaneSpec, Layout, Replay
 from suites.spec import Episode, Stream
 
-REPLY_SECONDS = 300.0
-"""A worker that says nothing for so long is taken for hung."""
+BUILD_SECONDS = 300.0
+"""A worker that is not ready so long after its start is taken for hung."""
+
+REPLY_SECONDS = 60.0
+"""A worker that says nothing for so long is taken for hung; a step takes milliseconds, a reset less than a second."""
+
+STACKS = signal.SIGUSR2
+"""Asks a worker for the stacks of its threads."""
+
+STACK_SECONDS = 1.0
+"""How long it may take to write them."""
 
 PATIENCE_SECONDS = 1e-3
 """How long to look for a message before going to sleep: waking a sleeping core costs as much as stepping a task."""
@@ -56,6 +66,7 @@ class WorkerEngine:
         seed: int,
         stream: Stream,
         num_processes: int,
+        tolerant: bool,
     ) -> None:
         context = multiprocessing.get_context("spawn")  # a forked copy of a threaded parent can deadlock
         self._workers: list[_Worker] = []
@@ -63,9 +74,9 @@ class WorkerEngine:
         *theirs, mine = _deal(specs, num_processes)
         try:
             for part in theirs:
-                self._workers.append(_Worker(context, part, (part, memory.blocks, layout, seed, stream)))
-            self._lanes = Lanes(mine, arrays, seed, stream)
-            self._replies()
+                self._workers.append(_Worker(context, part, (part, memory.blocks, layout, seed, stream, tolerant)))
+            self._lanes = Lanes(mine, arrays, seed, stream, tolerant)
+            self._replies(BUILD_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -100,8 +111,8 @@ class WorkerEngine:
             worker.send(request, *arguments)
         return [getattr(self._lanes, request)(*arguments), *self._replies()]
 
-    def _replies(self) -> list[Any]:
-        return [worker.reply() for worker in self._workers]
+    def _replies(self, patience: float | None = None) -> list[Any]:
+        return [worker.reply(REPLY_SECONDS if patience is None else patience) for worker in self._workers]
 
 
 class _Worker:
@@ -120,11 +131,12 @@ class _Worker:
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._died() from error
 
-    def reply(self) -> Any:
+    def reply(self, patience: float) -> Any:
         try:
-            if not (_look_for_message(self._pipe) or self._pipe.poll(REPLY_SECONDS)):
+            if not (_look_for_message(self._pipe) or self._pipe.poll(patience)):
+                self._end_hung()
                 raise EnvWorkerError(
-                    f"an environment worker gave no answer for {REPLY_SECONDS:g} s; it holds {self._tasks}"
+                    f"an environment worker gave no answer for {patience:g} s and was ended; it held {self._tasks}"
                 )
             fault, value = self._pipe.recv()
         except (EOFError, ConnectionResetError) as error:
@@ -142,6 +154,13 @@ class _Worker:
             self._process.kill()
             self._process.join()
         self._process.close()
+
+    def _end_hung(self) -> None:
+        """Have it say where it hangs, on the standard error of all, then end it."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, STACKS)
+        self._process.join(timeout=STACK_SECONDS)
+        self._process.kill()
 
     def _died(self) -> EnvWorkerError:
         self._process.join(timeout=2)
@@ -178,15 +197,17 @@ def _serve(
     layout: Layout,
     seed: int,
     stream: Stream,
+    tolerant: bool,
 ) -> None:
     """Body of a worker process: build the lanes, then answer until the pipe closes."""
     # Ctrl-C and a cluster's warning reach the whole group; the parent decides what they mean, and needs us until then.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    faulthandler.register(STACKS, all_threads=True)
     blocks = iter(memory)
     lanes: Lanes | None = None
     try:
-        lanes = Lanes(specs, Arrays.over(lambda _: next(blocks), layout), seed, stream)
+        lanes = Lanes(specs, Arrays.over(lambda _: next(blocks), layout), seed, stream, tolerant)
         pipe.send((None, None))
         while True:
             _look_for_message(pipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -11,10 +12,13 @@ import numpy as np
 from m3po.api import Agent
 from m3po.bench.loop import Diverged
 from m3po.bench.records import Cell, EvaluationRecord
+from suites.errors import EnvError
 from suites.spec import Episode, Stream
 from suites.vector import VectorEnv
 
 __all__ = ["Evaluator"]
+
+logger = logging.getLogger(__name__)
 
 MAX_ENVS = 32
 """Environments an evaluation uses at once, where the tasks are not more than that."""
@@ -33,7 +37,12 @@ class Evaluator:
         stream: Stream = "tune" if cell.stream == "tune" else "evaluate"
         seed = cell.seed + TUNING_OFFSET if cell.stream == "tune" else cell.seed
         self.env = VectorEnv(
-            cell.evaluated, num_tasks * replicas, seed=seed, stream=stream, num_processes=num_processes
+            cell.evaluated,
+            num_tasks * replicas,
+            seed=seed,
+            stream=stream,
+            num_processes=num_processes,
+            tolerant=True,
         )
 
     def __call__(
@@ -41,12 +50,14 @@ class Evaluator:
     ) -> list[EvaluationRecord] | None:
         """Rows ordered by task and episode, or ``None`` when ``stopping()`` came true before the end.
 
-        ``env_step`` and ``seconds`` are those of the training. Raises :class:`Diverged`.
+        ``env_step`` and ``seconds`` are those of the training. A task whose environment fails has no row, and the log
+        says why: it is missing, which a report tells, and never counts as zero. Raises :class:`Diverged`, and
+        :class:`EnvError` where no task is left.
         """
-        wanted = len(self.cell.evaluated) * self.cell.evaluation.episodes
+        wanted = {(task, n) for task in range(len(self.cell.evaluated)) for n in range(self.cell.evaluation.episodes)}
         finished: dict[tuple[int, int], Episode] = {}
         step, carry = self.env.reset(), agent.initial_carry(self.env.num_envs)
-        while len(finished) < wanted:
+        while wanted:
             if stopping():
                 return None
             decision = agent.act(carry, step.observation, step.first, step.task, explore=False)
@@ -54,9 +65,17 @@ class Evaluator:
                 raise Diverged(f"an action was not a finite number in the evaluation at env step {env_step}")
             step, carry = self.env.step(decision.action), decision.carry
             for episode in step.episodes:
-                # an environment that is done early plays on; only the first episodes of each task's stream count
-                if episode.index < self.cell.evaluation.episodes:
-                    finished[episode.task, episode.index] = episode
+                key = episode.task, episode.index
+                if episode.fault is not None:
+                    logger.warning("the evaluation at env step %d goes on without a task: %s", env_step, episode.fault)
+                    wanted = {other for other in wanted if other[0] != episode.task}
+                    finished = {other: of for other, of in finished.items() if other[0] != episode.task}
+                elif key in wanted:
+                    # an environment that is done early plays on; only the first episodes of each task's stream count
+                    wanted.remove(key)
+                    finished[key] = episode
+        if not finished:
+            raise EnvError(f"no task could be evaluated at env step {env_step}; the log says why")
         return [
             EvaluationRecord.of(self.cell, self.cell.evaluated[task], episode, env_step, seconds)
             for (task, _), episode in sorted(finished.items())

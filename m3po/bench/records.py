@@ -150,8 +150,13 @@ def _score(task: Task, episode: Episode) -> float:
     return float(success)
 
 
-def normalised_score(tasks: tuple[Task, ...], scores: Mapping[str, list[float]]) -> float:
-    """Mean over the tasks of (mean score − low) / (high − low); ``scores`` holds every task's raw episode scores."""
+def normalised_score(tasks: tuple[Task, ...], scores: Mapping[str, list[float]]) -> float | None:
+    """Mean over the tasks of (mean score − low) / (high − low); ``scores`` holds the tasks' raw episode scores.
+
+    ``None`` where a task has none: a mean over fewer tasks is another number.
+    """
+    if any(task.name not in scores for task in tasks):
+        return None
     parts = []
     for task in tasks:
         episodes = scores[task.name]

@@ -31,12 +31,18 @@ BUSY = 75
 
 
 def run_cell(
-    path: Path, *, device: str = "cpu", num_processes: int = 1, stop: StopRequest | None = None
+    path: Path,
+    *,
+    device: str = "cpu",
+    num_processes: int = 1,
+    stop: StopRequest | None = None,
+    watchdog: bool = False,
 ) -> CellStatus | None:
     """Train the cell in ``path`` to its end, or to a request to stop; returns its last status.
 
     Goes on from the newest checkpoint, bit for bit. Returns ``None`` where another process holds the cell. A cell that
-    fails is not an exception: its status says so. Raises :class:`StoreError` where even that cannot be written.
+    fails is not an exception: its status says so. With ``watchdog`` a hung environment ends this process. Raises
+    :class:`StoreError` where even a status cannot be written.
     """
     folder = CellFolder(path)
     cell = folder.cell()
@@ -46,7 +52,7 @@ def run_cell(
         status = folder.status(cell.budget.env_steps)
         if status.state in FINAL:
             return status
-        heartbeat = Heartbeat(folder, cell)
+        heartbeat = Heartbeat(folder, cell, watchdog)
         heartbeat.start()
         state, message = _outcome(folder, cell, heartbeat, device, num_processes, stop or StopRequest())
         return heartbeat.finish(state, message)
@@ -131,7 +137,9 @@ def main() -> int:
     if options.supervised:
         _stop_with_parent(stop)
     try:
-        status = run_cell(options.cell, device=options.device, num_processes=options.env_processes, stop=stop)
+        status = run_cell(
+            options.cell, device=options.device, num_processes=options.env_processes, stop=stop, watchdog=True
+        )
     except StoreError as error:
         print(error, file=sys.stderr, flush=True)
         return OUT_OF_SPACE if isinstance(error, DiskFull) else EXIT_CODES["failed"]

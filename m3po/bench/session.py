@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import os
 import resource
@@ -23,10 +24,16 @@ from m3po.bench.store import CellFolder, StoreError
 from suites.spec import Episode, VectorStep
 from suites.vector import VectorEnv
 
-__all__ = ["CellSession", "Heartbeat", "StopRequest"]
+__all__ = ["HUNG", "CellSession", "Heartbeat", "StopRequest"]
 
 CHECKPOINT_SECONDS = 300.0
 """Longest time between two checkpoints; every evaluation brings one too."""
+
+HANG_SECONDS = 120.0
+"""An environment that takes so long for one step is taken for hung; that of a worker process is replaced before."""
+
+HUNG = 6
+"""Exit code of a worker that a hung environment made end."""
 
 METRIC_ROWS_PER_EVALUATION = 10
 """Rows of training metrics between two evaluations, evenly spaced in environment steps."""
@@ -158,6 +165,8 @@ class CellSession:
     def _write_metrics(self, env_step: int) -> None:
         if env_step == self.progress.metrics_at:
             return
+        if restarts := self.env.restarts + self.evaluator.env.restarts:
+            self.progress.meters.add("env/restarts", restarts)
         seconds = {f"time/{name}": round(value, 3) for name, value in self.clock.seconds.items()}
         row = {"env_step": env_step, "seconds": round(self.clock.training, 3), **self.progress.meters.take(), **seconds}
         self.folder.metrics.append([row])
@@ -187,12 +196,16 @@ class CellSession:
 
 
 class Heartbeat:
-    """Rewrites the cell's status about once a second while the loop runs, however long one update takes."""
+    """Rewrites the cell's status about once a second while the loop runs, however long one update takes.
+
+    ``watchdog``: ends this process, with the stacks of its threads on standard error, when an environment takes more
+    than :data:`HANG_SECONDS` for one step.
+    """
 
     EVERY_SECONDS = 1.0
 
-    def __init__(self, folder: CellFolder, cell: Cell) -> None:
-        self._folder, self._cell = folder, cell
+    def __init__(self, folder: CellFolder, cell: Cell, watchdog: bool = False) -> None:
+        self._folder, self._cell, self._watchdog = folder, cell, watchdog
         self._previous = folder.status(cell.budget.env_steps)
         self._peak = self._previous.peak_memory_mb or 0.0
         self._session: CellSession | None = None
@@ -213,6 +226,8 @@ class Heartbeat:
         """Stop beating and write the last status, which is returned. Raises :class:`StoreError`."""
         self._over.set()
         self._thread.join()
+        if self._watchdog:
+            faulthandler.cancel_dump_traceback_later()
         status = self.status(state, message)
         self._folder.write_status(status)
         return status
@@ -233,12 +248,23 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._over.is_set():
+            if self._watchdog:
+                self._end_if_hung()
             try:
                 self._folder.write_status(self.status("running"))
             except StoreError as error:
                 # the loop meets the same disk at its next checkpoint and says so properly
                 print(error, file=sys.stderr, flush=True)
             self._over.wait(self.EVERY_SECONDS)
+
+    def _end_if_hung(self) -> None:
+        # For an environment that hangs without letting other threads run: unless we come by again, this ends us too.
+        faulthandler.dump_traceback_later(2 * HANG_SECONDS, exit=True)
+        envs = () if self._session is None else (self._session.env, self._session.evaluator.env)
+        since = [env.stepping_since for env in envs if env.stepping_since is not None]
+        if since and time.monotonic() - since[0] > HANG_SECONDS:
+            faulthandler.dump_traceback(all_threads=True)
+            os._exit(HUNG)
 
     def _measured(self, session: CellSession, *, running: bool) -> dict[str, Any]:
         env_step = session.env.env_step

@@ -18,10 +18,12 @@ from m3po.bench import session
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.run import run_cell
-from m3po.bench.session import StopRequest
+from m3po.bench.session import HUNG, StopRequest
 from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
+from suites.seeding import EpisodeSeed
+from suites.toy import Terminate
 from tests.bench.conftest import evaluation_rows, metric_rows, wait_for
 
 MakeCell = Callable[..., CellFolder]
@@ -289,3 +291,53 @@ def test_peak_memory_counts_the_processes_that_step_environments() -> None:
         assert session._peak_memory_mb() - alone > 95
         child.communicate()
     assert session._peak_memory_mb() - alone < 50
+
+
+JOINT = {"tasks": "{family: toy, set: all}", "mode": "joint"}
+
+
+def test_a_task_that_fails_in_an_evaluation_is_missing_there_and_the_others_go_on(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reset = Terminate.reset
+
+    def fails_in_evaluations(self: Terminate, seed: EpisodeSeed) -> Any:
+        if seed.stream == "evaluate":
+            raise ValueError("no such model")
+        return reset(self, seed)
+
+    monkeypatch.setattr(Terminate, "reset", fails_in_evaluations)
+    folder = make_cell(**JOINT)
+    status = run_cell(folder.path)
+    assert status is not None
+    assert (status.state, status.last_score) == ("done", None), "a mean over fewer tasks is another number"
+    rows = evaluation_rows(folder.path)
+    assert {row["task"] for row in rows} == {"toy-reach"}
+    assert len(rows) == 5 * 3, "five evaluations of three episodes"
+    assert "toy-terminate), episode 0, step 0: failed in reset: ValueError: no such model" in caplog.text
+
+
+def test_held_out_tasks_are_evaluated_and_not_trained_on(make_cell: MakeCell) -> None:
+    folder = make_cell(mode="joint\nheld_out: {family: toy, names: [toy-terminate]}")
+    assert folder.cell().evaluated[1].name == "toy-terminate"
+    assert run_cell(folder.path) is not None
+    rows = evaluation_rows(folder.path)
+    assert [row["task"] for row in rows[:6]] == ["toy-reach"] * 3 + ["toy-terminate"] * 3
+    trained = {key for row in metric_rows(folder.path) for key in row if key.startswith("train/return/")}
+    assert trained == {"train/return/toy-reach"}
+
+
+def test_a_hung_environment_ends_its_process_with_the_stacks(make_cell: MakeCell) -> None:
+    folder = make_cell()
+    script = (
+        "import sys, time, m3po.bench.session as session, suites.toy\n"
+        "from m3po.bench.run import main\n"
+        "session.HANG_SECONDS = 1\n"
+        "suites.toy.Reach.step = lambda self, action: time.sleep(1000)\n"
+        "sys.exit(main())\n"
+    )
+    command = [sys.executable, "-c", script, str(folder.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == HUNG
+    assert "in <lambda>" in done.stderr
+    assert "suites/lanes.py" in done.stderr

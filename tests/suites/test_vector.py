@@ -12,7 +12,7 @@ from suites.engines import Engines
 from suites.errors import EnvError, EnvWorkerError, SuiteError
 from suites.lanes import LaneSpec, Layout
 from suites.toy import Reach
-from suites.vector import VectorEnv, env_spec
+from suites.vector import MAX_RESTARTS, VectorEnv, env_spec
 from suites.workers import _deal
 from tests.suites.tasks import task
 
@@ -270,22 +270,109 @@ def test_an_episode_that_overruns_its_protocol_is_named(monkeypatch):
             play(env, actions(env, 21))
 
 
-def test_a_dead_worker_is_noticed_and_the_run_can_go_on():
+def worker(env):
+    return env._engines._engines[0]._workers[0]
+
+
+def test_a_dead_worker_is_replaced_and_nothing_of_the_results_changes():
+    with toys(num_processes=2) as env, toys() as undisturbed:
+        env.reset(), undisturbed.reset()
+        moves = actions(env, 40)
+        played = play(env, moves[:25])  # the second episode of some is under way
+        os.kill(worker(env)._process.pid, signal.SIGKILL)
+        started = time.monotonic()
+        played += play(env, moves[25:])
+        assert time.monotonic() - started < 10
+        assert env.restarts == 1
+        assert_equal(played, play(undisturbed, moves))
+        assert env.env_step == undisturbed.env_step
+
+
+def test_a_hung_worker_says_where_and_is_replaced(faulty, monkeypatch, capfd):
+    monkeypatch.setattr("suites.workers.REPLY_SECONDS", 1.0)
+    with toys(2, (faulty("hangs"), TOYS[0]), num_processes=2) as env:
+        env.reset()
+        play(env, actions(env, 3))  # hangs at its third step, once
+        assert env.restarts == 1
+    said = capfd.readouterr().err
+    assert "in step" in said
+    assert "faulty.py" in said
+
+
+def test_workers_lost_again_and_again_are_no_accident(monkeypatch):
     with toys(num_processes=2) as env:
         env.reset()
         moves = actions(env, 20)
-        play(env, moves[:5])
-        os.kill(env._engines._engines[0]._workers[0]._process.pid, signal.SIGKILL)
-        started = time.monotonic()
+        for _ in range(MAX_RESTARTS):
+            os.kill(worker(env)._process.pid, signal.SIGKILL)
+            play(env, moves[:1])
+        os.kill(worker(env)._process.pid, signal.SIGKILL)
         with pytest.raises(EnvWorkerError, match=r"died \(exit code -9\); it held toy-reach, toy-terminate"):
-            play(env, moves[5:])
-        assert time.monotonic() - started < 10
+            play(env, moves[:1])
         state = env.state()
-    with toys() as replacement, toys() as undisturbed:
-        undisturbed.reset()
-        expected = play(undisturbed, moves)
+    with toys() as replacement:
         replacement.restore(state)
-        assert_equal(play(replacement, moves[5:]), expected[5:])
+        assert replacement.env_step == MAX_RESTARTS * env.num_envs
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.parametrize("fault", ["fails in reset", "fails in step"])
+def test_in_an_evaluation_a_failing_environment_stands_still_and_the_others_play_on(faulty, fault, num_processes):
+    with (
+        toys(2, (faulty(fault), TOYS[0]), num_processes=num_processes, tolerant=True) as env,
+        toys(1, TOYS[:1]) as alone,
+    ):
+        for _ in range(2):  # the next evaluation tries again
+            env.reset(), alone.reset()
+            moves = actions(env, 25)
+            steps, expected = play(env, moves), play(alone, moves[:, 1:, :1])
+            found = [episode for step in steps for episode in step.episodes]
+            (broken,) = [episode for episode in found if episode.fault is not None]
+            assert (broken.task, broken.length) == (0, 2 if fault == "fails in step" else 0)
+            assert f"failed in {fault.split()[-1]}: ValueError: as asked" in broken.fault
+            assert [e.episode_return for e in found if e.task == 1] == [
+                e.episode_return for step in expected for e in step.episodes
+            ]
+            assert not steps[-1].observation[0].any()
+
+
+@pytest.fixture
+def faulty(plugin, tmp_path):
+    """Makes tasks that go wrong as told: a point on a line, as in toy-reach, from a package of its own."""
+    code = f"""
+import time
+from pathlib import Path
+from suites.toy import Reach, Toy
+
+class Faulty(Toy):
+    name = "faulty"
+    default_protocol = "toy-20"
+    def spaces(self, task):
+        return Reach.spaces
+    def make(self, task):
+        return Env(task.protocol, task.options["fault"])
+
+class Env(Reach):
+    def __init__(self, protocol, fault):
+        super().__init__(protocol)
+        self.fault = fault
+    def reset(self, seed):
+        if self.fault == "fails in reset":
+            raise ValueError("as asked")
+        return super().reset(seed)
+    def step(self, action):
+        if self._decisions == 2 and self.fault == "fails in step":
+            raise ValueError("as asked")
+        once = Path({str(tmp_path)!r}) / "hung"
+        if self._decisions == 2 and self.fault == "hangs" and not once.exists():
+            once.touch()
+            time.sleep(1000)
+        return super().step(action)
+"""
+    plugin("faulty", "faulty = faulty:Faulty", code)
+    return lambda fault: task("toy", "toy-reach").model_copy(
+        update={"family": "faulty", "name": "faulty", "options": {"fault": fault}}
+    )
 
 
 def test_a_fault_in_a_worker_is_told():
