@@ -1,6 +1,8 @@
-"""How fast environments step: one process, free processes as the ceiling, and the vector environment's workers.
+"""How fast environments step: our vector environment on both engines beside what can be had without it.
 
 Random actions and whole episodes, so that resets count too. Steps are environment steps, action repeat included.
+Without us are: free processes, which share the tasks and never wait for each other (the ceiling of the machine);
+gymnasium's AsyncVectorEnv over the package's own environments; EnvPool's pools, one a task, driven by hand.
 """
 
 from __future__ import annotations
@@ -8,13 +10,17 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from _processes import family_of, resident
 from _table import Measurement, options, show
 
 from suites.catalog import load_suite
+from suites.families import family
+from suites.seeding import EpisodeSeed
 from suites.spec import Task
 from suites.vector import VectorEnv
 
@@ -22,9 +28,14 @@ PROCESSES = 2
 CONTROL_TASKS = ("cartpole-swingup", "reacher-easy", "walker-walk", "cheetah-run")
 
 
+def random_actions(num_envs: int, size: int) -> np.ndarray:
+    """A cycle of actions ``[64, N, A]``."""
+    return np.random.default_rng(0).uniform(-1, 1, (64, num_envs, size)).astype(np.float32)
+
+
 def rate(env: VectorEnv, episodes: int) -> float:
     """Environment steps per second over ``episodes`` whole episodes of every environment."""
-    actions = np.random.default_rng(0).uniform(-1, 1, (64, env.num_envs, env.spec.action_dim)).astype(np.float32)
+    actions = random_actions(env.num_envs, env.spec.action_dim)
     decisions = int(env.spec.max_episode_steps.max()) * episodes
     env.reset()
     start = time.perf_counter()
@@ -33,14 +44,14 @@ def rate(env: VectorEnv, episodes: int) -> float:
     return env.env_step / (time.perf_counter() - start)
 
 
-def one_vector_env(tasks: Sequence[Task], episodes: int, num_processes: int) -> float:
-    """Steps per second of one vector environment with one environment per task."""
+def vector_env(tasks: Sequence[Task], episodes: int, num_processes: int) -> float:
+    """Steps per second of our vector environment with one environment per task."""
     with VectorEnv(tasks, len(tasks), seed=0, stream="train", num_processes=num_processes) as env:
         return rate(env, episodes)
 
 
 def free_processes(tasks: Sequence[Task], episodes: int) -> float:
-    """Steps per second of processes that share the tasks and never wait for each other: the ceiling of the machine."""
+    """Steps per second of processes that share the tasks and never wait for each other."""
     context = multiprocessing.get_context("spawn")
     barrier, rates = context.Barrier(PROCESSES), context.Queue()
     processes = [
@@ -56,43 +67,157 @@ def free_processes(tasks: Sequence[Task], episodes: int) -> float:
 
 
 def _step_freely(tasks: Sequence[Task], episodes: int, barrier: Any, rates: Any) -> None:
-    with VectorEnv(tasks, len(tasks), seed=0, stream="train") as env:
-        barrier.wait(timeout=300)
-        rates.put(rate(env, episodes))
+    envs = [(task, family(task.family).make(task)) for task in tasks]
+    actions = random_actions(len(envs), max(env.spaces.action for _, env in envs))
+    barrier.wait(timeout=300)
+    start, env_steps = time.perf_counter(), 0
+    for episode in range(episodes):
+        for task, env in envs:
+            env.reset(EpisodeSeed("train", 0, task.name, episode))
+        for decision in range(max(task.protocol.decisions for task in tasks)):
+            for index, (task, env) in enumerate(envs):
+                env.step(actions[decision % len(actions), index])
+                env_steps += task.protocol.action_repeat
+    rates.put(env_steps / (time.perf_counter() - start))
 
 
-def building(tasks: Sequence[Task]) -> float:
-    """Seconds to build one environment, the mean over ``tasks``; the engine is imported before."""
-    one_vector_env(tasks[:1], 1, 1)
+def async_vector_env(tasks: Sequence[Task], decisions: int) -> float:
+    """Steps per second of gymnasium's AsyncVectorEnv, one process for each of Meta-World's own environments."""
+    from gymnasium.vector import AsyncVectorEnv
+
+    env = AsyncVectorEnv([_package_env(task.name) for task in tasks], context="spawn")
+    try:
+        actions = random_actions(len(tasks), 4)
+        env.reset(seed=0)
+        start = time.perf_counter()
+        for decision in range(decisions):
+            env.step(actions[decision % len(actions)])
+        return decisions * len(tasks) / (time.perf_counter() - start)
+    finally:
+        env.close()
+
+
+class _package_env:  # noqa: N801 - a function that can be sent to another process
+    """Makes one of the package's environments as it is, goals drawn anew at every reset."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self) -> Any:
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+        env = ALL_V3_ENVIRONMENTS[self.name](reward_function_version="v2")
+        env._freeze_rand_vec, env._set_task_called, env._partially_observable = False, True, False
+        del env.sawyer_observation_space
+        env.observation_space = env.sawyer_observation_space
+        return env
+
+
+def pools_by_hand(tasks: Sequence[Task], decisions: int) -> float:
+    """Steps per second of EnvPool, one pool of one environment a task: all are sent their actions, then all answer."""
+    import envpool
+
+    from suites.envpool import pool_id
+
+    pools = [
+        envpool.make_gymnasium(pool_id(task), num_envs=1, num_threads=1, seed=0, partially_observable=False)
+        for task in tasks
+    ]
+    actions = random_actions(len(tasks), 4)
+    for pool in pools:
+        pool.async_reset()
+        pool.recv()
     start = time.perf_counter()
-    with VectorEnv(tasks, len(tasks), seed=0, stream="train") as env:
+    for decision in range(decisions):
+        for index, pool in enumerate(pools):
+            pool.send(actions[decision % len(actions), [index]])
+        for pool in pools:
+            pool.recv()
+    elapsed = time.perf_counter() - start
+    for pool in pools:
+        pool.close()
+    return decisions * len(tasks) / elapsed
+
+
+def apart(measure: Callable[..., float], *arguments: Any) -> float:
+    """Measure in a process of its own, so that nothing of another measurement is left in its memory."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=_measure, args=(measure, arguments, results))
+    process.start()
+    found = results.get(timeout=600)
+    process.join()
+    return float(found)
+
+
+def _measure(measure: Callable[..., float], arguments: Sequence[Any], results: Any) -> None:
+    results.put(measure(*arguments))
+
+
+def construction(tasks: Sequence[Task]) -> tuple[float, float]:
+    """Seconds to build the vector environment with its workers, and MB of all processes once it steps."""
+    start = time.perf_counter()
+    with VectorEnv(tasks, len(tasks), seed=0, stream="train", num_processes=PROCESSES) as env:
         env.reset()
-    return (time.perf_counter() - start) / len(tasks)
+        seconds = time.perf_counter() - start
+        env.step(random_actions(env.num_envs, env.spec.action_dim)[0])
+        return seconds, sum(map(resident, family_of(multiprocessing.current_process().pid or 0)))
 
 
-def measure(suite: str, episodes: int) -> list[Measurement]:
-    """One process, the ceiling and the workers for a suite of joint tasks."""
+def _construction_seconds(tasks: Sequence[Task]) -> float:
+    return construction(tasks)[0]
+
+
+def _construction_memory(tasks: Sequence[Task]) -> float:
+    return construction(tasks)[1]
+
+
+def meta_world(suite: str, episodes: int) -> list[Measurement]:
+    """Both engines on a suite of joint tasks, beside what there is without us."""
     tasks = load_suite(suite).tasks
-    alone = one_vector_env(tasks, episodes, 1)
-    ceiling = free_processes(tasks, episodes)
-    workers = one_vector_env(tasks, episodes, PROCESSES)
-    return [
+    decisions = 500 * episodes
+    alone = apart(vector_env, tasks, episodes, 1)
+    before = apart(free_processes, tasks, episodes)
+    ours = apart(vector_env, tasks, episodes, PROCESSES)
+    ceiling = (before + apart(free_processes, tasks, episodes)) / 2
+    stock = apart(async_vector_env, tasks, decisions)
+    is_mt50 = suite == "mt50"
+    rows = [
+        Measurement(f"{suite}: AsyncVectorEnv, {len(tasks)} processes", stock, "steps/s"),
         Measurement(f"{suite}: one process", alone, "steps/s"),
         Measurement(f"{suite}: {PROCESSES} free processes (ceiling)", ceiling, "steps/s"),
-        Measurement(f"{suite}: vector environment, {PROCESSES} workers", workers, "steps/s"),
-        Measurement(f"{suite}: workers / ceiling", workers / ceiling, "share", ">= 0.85"),
-        Measurement(f"{suite}: building one environment", building(tasks), "s"),
+        Measurement(f"{suite}: vector environment, native", ours, "steps/s"),
+        Measurement(f"{suite}: native / ceiling", ours / ceiling, "share", ">= 0.85"),
+        Measurement(f"{suite}: native / AsyncVectorEnv", ours / stock, "times", ">= 2.2" if is_mt50 else None),
     ]
+    if find_spec("envpool") is not None:
+        fast = [task.model_copy(update={"engine": "envpool"}) for task in tasks]
+        by_hand = apart(pools_by_hand, tasks, decisions)
+        pooled = apart(vector_env, fast, episodes, PROCESSES)
+        rows += [
+            Measurement(f"{suite}: EnvPool by hand", by_hand, "steps/s"),
+            Measurement(f"{suite}: vector environment, envpool", pooled, "steps/s"),
+            Measurement(f"{suite}: envpool / by hand", pooled / by_hand, "share", ">= 0.85"),
+            Measurement(f"{suite}: envpool / AsyncVectorEnv", pooled / stock, "times", ">= 3.8" if is_mt50 else None),
+        ]
+    if is_mt50:
+        rows += [
+            Measurement("mt50: construction", apart(_construction_seconds, tasks), "s", "< 10"),
+            Measurement(
+                "mt50: memory of all processes (PSS)", apart(_construction_memory, tasks) / 1024, "GB", "< 2.5"
+            ),
+        ]
+    return rows
 
 
 def main() -> int:
     arguments = options(__doc__)
-    rows = measure("mt10", 1 if arguments.quick else 8)
+    rows = meta_world("mt10", 1 if arguments.quick else 6)
     if not arguments.quick:
-        rows += measure("mt50", 2)
+        rows += meta_world("mt50", 2)
     control = {task.name: task for task in load_suite("dmc28").tasks}
     for name in CONTROL_TASKS[:1] if arguments.quick else CONTROL_TASKS:
-        speed = one_vector_env([control[name]], 1 if arguments.quick else 20, 1)
+        speed = apart(vector_env, [control[name]], 1 if arguments.quick else 20, 1)
         rows.append(Measurement(f"{name}: one process, one environment", speed, "steps/s"))
     return show("Stepping environments", rows, arguments.json)
 

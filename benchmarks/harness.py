@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from _processes import group, resident
 from _table import Measurement, options, show
 from environments import PROCESSES, free_processes
 
@@ -50,28 +51,6 @@ def finish(folder: CellFolder, watch: Callable[[int], None] = lambda leader: Non
         raise SystemExit(
             f"{folder.id} ended with exit code {code}: {folder.status().message}\n{folder.log.read_text()}"
         )
-
-
-def group(leader: int) -> list[Path]:
-    """``/proc`` folders of the processes in a process group, which the launcher makes one per cell."""
-    members = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            # the fields behind the name in brackets: state, parent, process group
-            if int((entry / "stat").read_text().rpartition(")")[2].split()[2]) == leader:
-                members.append(entry)
-        except OSError:
-            continue  # it ended meanwhile
-    return members
-
-
-def resident(process: Path) -> float:
-    """Proportional set size of a process in MB: shared pages are divided among those who share them."""
-    try:
-        lines = (process / "smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def training(quick: bool) -> list[Measurement]:

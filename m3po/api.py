@@ -28,7 +28,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from suites.spec import EnvSpec, VectorStep
 
-__all__ = ["Agent", "AgentConfig", "Carry", "Decision", "EnvSpec", "Metrics", "SearchSpace", "Transition", "transition"]
+__all__ = [
+    "Agent",
+    "AgentConfig",
+    "Carry",
+    "Decision",
+    "EnvSpec",
+    "Metrics",
+    "SearchSpace",
+    "Transition",
+    "check_vectors",
+    "transition",
+]
 
 Carry: TypeAlias = Any
 """What an agent keeps between decisions (recurrent state, planner warm start), or ``None``. Opaque to the harness."""
@@ -147,6 +158,14 @@ class AgentConfig(BaseModel):
         Called before any environment is made, so that an impossible plan fails in a moment.
         """
         return []
+
+
+def check_vectors(agent: str, spec: EnvSpec) -> list[str]:
+    """What :meth:`AgentConfig.check` of an agent that sees no images says of ``spec``."""
+    if len(spec.observation_shape) == 1:
+        return []
+    shape = " x ".join(map(str, spec.observation_shape))
+    return [f"{agent} learns from vectors; these observations are images of {shape}"]
 
 
 @runtime_checkable

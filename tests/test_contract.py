@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+import numpy as np
 import pytest
 
+from m3po.api import EnvSpec
 from m3po.testing import check_agent
 
 # So small that each agent updates several times within the battery's few decisions.
@@ -57,3 +59,19 @@ def test_built_in_agent_passes(name: str) -> None:
 def test_m3po_to_the_letter_of_the_paper_passes() -> None:
     agent_class = AGENTS["m3po"].load()
     check_agent(agent_class, agent_class.Config(preset="paper", **M3PO, horizon=2, epochs=1, minibatches=2))
+
+
+@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"random"}))
+def test_an_agent_of_vectors_says_so_when_it_is_shown_images(name: str) -> None:
+    images = EnvSpec(
+        observation_shape=(64, 64, 3),
+        observation_dtype="uint8",
+        action_dim=1,
+        observation_mask=np.ones((1, 64 * 64 * 3), np.bool_),
+        action_mask=np.ones((1, 1), np.bool_),
+        max_episode_steps=np.array([500]),
+        action_repeat=np.array([2]),
+        task_names=("cartpole-swingup",),
+    )
+    sentences = AGENTS[name].load().Config().check(images, num_envs=8, env_steps=1_000_000)
+    assert sentences == [f"{name} learns from vectors; these observations are images of 64 x 64 x 3"]

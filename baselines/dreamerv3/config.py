@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace
+from m3po.api import AgentConfig, EnvSpec, SearchSpace, check_vectors
 
 __all__ = ["DreamerV3Config"]
 
@@ -148,16 +148,11 @@ class DreamerV3Config(AgentConfig):
 
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         """Sentences on why this configuration cannot work with these spaces and this budget; empty when it can."""
-        problems = []
+        problems = check_vectors("dreamerv3", spec)
         if self.imagine_last > self.batch_length:
             problems.append(
                 f"'imagine_last' ({self.imagine_last}) exceeds the sequence, 'batch_length' ({self.batch_length}); "
                 "set it to 0 to imagine from every observation."
-            )
-        if len(spec.observation_shape) != 1:
-            problems.append(
-                f"dreamerv3 learns from vector observations; these have shape {spec.observation_shape}. "
-                "Choose a task with vector observations."
             )
         if self.replay_capacity // num_envs < self.batch_length:
             problems.append(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace
+from m3po.api import AgentConfig, EnvSpec, SearchSpace, check_vectors
 
 __all__ = ["PPOConfig"]
 
@@ -81,7 +81,7 @@ class PPOConfig(AgentConfig):
     """Divide rewards by the running deviation of the task's discounted return, clipped to ±10."""
 
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
-        sentences = []
+        sentences = check_vectors("ppo", spec)
         batch = self.rollout_size // num_envs * num_envs
         if batch == 0:
             sentences.append(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace
+from m3po.api import AgentConfig, EnvSpec, SearchSpace, check_vectors
 
 __all__ = ["M3POConfig"]
 
@@ -149,7 +149,7 @@ class M3POConfig(AgentConfig):
 
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         """See :meth:`m3po.api.AgentConfig.check`."""
-        problems = []
+        problems = check_vectors("m3po", spec)
         if self.actor_data == "replay" and self.discrepancy in ("reward", "advantage"):
             problems.append(
                 f"'discrepancy: {self.discrepancy}' works on fresh rollouts; "

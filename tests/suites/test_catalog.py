@@ -107,7 +107,7 @@ def test_all_faults_come_in_one_pass_with_place_and_nearest_name(faults):
     assert len(found) == 5
     assert "x.yaml:4:1: mode: found \"per_taks\"; expected 'joint' or 'per_task'; nearest: 'per_task'" in found
     assert 'x.yaml:6:14: evaluation.every: found "500"; expected a whole number' in found
-    assert "x.yaml:3:55: unknown dm_control task 'reacher-eazy'; nearest: 'reacher-easy'; 48 are known" in found
+    assert "x.yaml:3:55: unknown dm_control task 'reacher-eazy'; nearest: 'reacher-easy'; 59 are known" in found
     assert "x.yaml:1:1: the key 'budget' is missing" in found
     assert any(message.startswith("x.yaml:5:1: unknown key 'budgte'; nearest: 'budget'; known:") for message in found)
 
@@ -201,8 +201,8 @@ def test_a_missing_base_is_told_at_its_place(faults):
 
 
 def test_a_missing_file_lists_the_shipped_suites():
-    with pytest.raises(SuiteError, match=r"mt60: no such file; .*\(dmc28, lite, mt10, .*quick\); nearest: 'mt50'"):
-        load_suite("mt60")
+    with pytest.raises(SuiteError, match=r"mt51: no such file; .*\(.*dmc28, .*mt10, .*quick.*\); nearest: 'mt50'"):
+        load_suite("mt51")
 
 
 def test_a_file_that_is_not_utf8_is_told(tmp_path):
@@ -262,3 +262,55 @@ def test_the_schema_knows_every_key_and_extends():
     assert {"name", "tasks", "budget", "agents", "extends"} <= set(found["properties"])
     assert found["additionalProperties"] is False
     assert {"required": ["extends"]} in found["anyOf"]
+
+
+OWN = "{name: half-time, action_repeat: 1, decisions: 500, score: return, low: 0, high: 500}"
+
+
+def test_a_protocol_may_be_written_out(file):
+    (first, second) = load_suite(file(SUITE.replace("dmc-1000", OWN).replace("mode:", "action_repeat: 2\nmode:"))).tasks
+    rules = first.protocol
+    assert (rules.name, rules.action_repeat, rules.decisions, rules.high) == ("half-time", 2, 250, 500)
+    assert second.protocol == rules
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (OWN.replace("half-time", "dmc-1000"), "x.yaml:2:1: protocol 'dmc-1000' is known with other rules"),
+        (OWN.replace("low: 0, ", ""), "x.yaml:2:1: the key 'protocol.low' is missing"),
+        (OWN.replace("decisions", "decisons"), "x.yaml:2:47: unknown key 'decisons'; nearest: 'decisions'"),
+        (OWN.replace("high: 500", "high: 0"), "x.yaml:2:1: protocol: found a mapping"),
+    ],
+)
+def test_a_faulty_protocol_is_told_at_its_place(faults, own, message):
+    found = faults(SUITE.replace("dmc-1000", own))
+    assert found[-1].startswith(message)
+
+
+def test_held_out_tasks(file, faults):
+    text = SUITE.replace("per_task", "joint") + "held_out: {family: dm_control, names: [walker-walk]}\n"
+    loaded = load_suite(file(text))
+    assert [task.name for task in loaded.tasks] == ["cartpole-swingup", "reacher-easy"]
+    assert [task.name for task in loaded.held_out] == ["walker-walk"]
+    (found,) = faults(text.replace("joint", "per_task"))
+    assert found.startswith("x.yaml:9:1: held_out: an agent of one task cannot be evaluated on others")
+    (found,) = faults(text.replace("walker-walk", "reacher-easy"))
+    assert found == "x.yaml:9:40: the task 'reacher-easy' is listed twice; first at x.yaml:3:55"
+
+
+def test_every_task_has_an_engine(file, monkeypatch):
+    monkeypatch.setattr("suites.resolve.certified", lambda task: (task.name == "reacher-easy", "its rewards differ"))
+    loaded = load_suite(file(SUITE + "engine: auto\n"))
+    assert [task.engine for task in loaded.tasks] == ["native", "envpool"]
+    assert loaded.notes == (
+        "engine auto: 1 of 2 tasks use EnvPool",
+        "engine auto: native for cartpole-swingup: its rewards differ",
+    )
+    assert [task.engine for task in load_suite(file(SUITE)).tasks] == ["native", "native"], "native unless asked"
+
+
+def test_a_missing_engine_is_told_at_its_place(faults, monkeypatch):
+    monkeypatch.setattr("suites.resolve.missing", lambda task: "the engine envpool is not installed")
+    found = faults(SUITE + "engine: envpool\n")
+    assert found[0] == "x.yaml:9:1: the engine envpool is not installed"
