@@ -2,14 +2,14 @@
 
 The package's own vector environments ignore the seed given to ``reset``, generate the goals of all tasks at every start
 and fall back to another reward without a word. Here each environment gets its goals, time limit and seeds from us: 50
-goals per task, fixed for a run and different between its training and its evaluation, visible in the observation.
+goals per task, fixed for a run and different between its training and its evaluation. They are visible in the
+observation unless a task says ``goals: hidden``, as the meta-learning sets ML10 and ML45 are used.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,10 +105,36 @@ MT50 = (
     "window-open-v3",
     "window-close-v3",
 )
+ML10_TRAIN = (
+    "reach-v3",
+    "push-v3",
+    "pick-place-v3",
+    "door-open-v3",
+    "drawer-close-v3",
+    "button-press-topdown-v3",
+    "peg-insert-side-v3",
+    "window-open-v3",
+    "sweep-v3",
+    "basketball-v3",
+)
+ML10_TEST = ("drawer-open-v3", "door-close-v3", "shelf-place-v3", "sweep-into-v3", "lever-pull-v3")
+ML45_TEST = ("bin-picking-v3", "box-close-v3", "hand-insert-v3", "door-lock-v3", "door-unlock-v3")
+ML45_TRAIN = tuple(name for name in MT50 if name not in ML45_TEST)
+SETS: Mapping[str, Sequence[str]] = {
+    "MT10": MT10,
+    "MT25": MT25,
+    "MT50": MT50,
+    "ML10-train": ML10_TRAIN,
+    "ML10-test": ML10_TEST,
+    "ML45-train": ML45_TRAIN,
+    "ML45-test": ML45_TEST,
+}
+GOALS = ("visible", "hidden")
+"""Values of the option ``goals``; a hidden goal is zeros in the observation."""
 
 
 class MetaWorld:
-    """The 50 tasks of Meta-World v3 with reward version 2 and visible goals."""
+    """The 50 tasks of Meta-World v3 with reward version 2."""
 
     name = "metaworld"
     default_protocol = "metaworld-v3"
@@ -118,18 +144,22 @@ class MetaWorld:
         return MT50
 
     def sets(self) -> Mapping[str, Sequence[str]]:
-        return {"MT10": MT10, "MT25": MT25, "MT50": MT50}
+        return SETS
 
     def spaces(self, task: Task) -> TaskSpaces:
         if task.name not in MT50:
             raise SuiteError(unknown("Meta-World task", task.name, MT50))
-        if task.options:
-            raise SuiteError(f"Meta-World tasks take no options; found {', '.join(task.options)}")
+        faults = [unknown("Meta-World option", name, ["goals"]) for name in task.options if name != "goals"]
+        goals = task.options.get("goals", "visible")
+        if goals not in GOALS:
+            faults.append(f"option 'goals': found {goals!r}; expected {' or '.join(GOALS)}")
+        if faults:
+            raise SuiteError(faults)
         return SPACES
 
     def make(self, task: Task) -> SawyerEnv:
         self.spaces(task)
-        return SawyerEnv(task.name, task.protocol)
+        return SawyerEnv(task.name, task.protocol, hidden_goals=task.options.get("goals") == "hidden")
 
 
 class SawyerEnv:
@@ -137,20 +167,21 @@ class SawyerEnv:
 
     spaces = SPACES
 
-    def __init__(self, name: str, protocol: Protocol) -> None:
+    def __init__(self, name: str, protocol: Protocol, *, hidden_goals: bool = False) -> None:
         # Nothing is rendered; without this, importing mujoco may look for a display.
         os.environ.setdefault("MUJOCO_GL", "disabled")
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+        from suites.metaworld_speed import faster
+
         environment: Any = ALL_V3_ENVIRONMENTS[name]
-        self._env = environment(reward_function_version="v2")
+        self._env = faster(environment)(reward_function_version="v2")
         if self._env.reward_function_version != "v2":
             raise EnvError(f"{name}: reward version {self._env.reward_function_version!r} where 'v2' was asked for")
         self._env.max_path_length = protocol.action_repeat * protocol.decisions
-        self._env._partially_observable = False
-        del self._env.sawyer_observation_space  # cached with the goal hidden
+        self._env._partially_observable = hidden_goals
+        del self._env.sawyer_observation_space  # cached before it was known whether the goal is hidden
         self._env._set_task_called = True
-        self._env.touching_object = partial(_touching_object, self._env.data)
         self._protocol = protocol
         self._decisions = 0
         self._goals: dict[int, NDArray[np.float64]] = {}
@@ -189,22 +220,3 @@ class SawyerEnv:
             self._env.reset_model()
             self._goals[seed] = np.array(self._env._last_rand_vec)
         return self._goals[seed]
-
-
-def _touching_object(data: Any, object_geom: int) -> bool:
-    """Whether both fingers press on a geom of the simulation ``data``.
-
-    Gives what the package's method of this name gives, which spends a quarter of some tasks' time walking the contacts
-    in Python.
-    """
-    contact = data.contact
-    first, second = contact.geom1, contact.geom2
-    with_object = (first == object_geom) | (second == object_geom)
-    if not with_object.any():
-        return False
-    for name in ("leftpad_geom", "rightpad_geom"):
-        pad = data.geom(name).id
-        addresses = contact.efc_address[with_object & ((first == pad) | (second == pad))]
-        if not sum(data.efc_force[addresses]) > 0:
-            return False
-    return True

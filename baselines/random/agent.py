@@ -50,7 +50,7 @@ class RandomAgent:
         if explore:
             action = self.generator.uniform(-1, 1, (len(observation), self.spec.action_dim))
         else:
-            seen = np.where(self.spec.observation_mask[task], observation, 0)
+            seen = np.where(self.spec.observation_mask[task], observation.reshape(len(observation), -1), 0)
             action = np.stack([self._hashed(row, n) for row, n in zip(seen, count, strict=True)])
         return Decision((action * self.spec.action_mask[task]).astype(np.float32), carry=count + 1)
 

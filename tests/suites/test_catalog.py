@@ -47,6 +47,12 @@ def faults(file, tmp_path):
         ("dmc28", "per_task", 28, 500, 1_000_000, 3),
         ("lite", "per_task", 2, 500, 50_000, 3),
         ("quick", "per_task", 4, 500, 4_000, 2),
+        ("dmc39", "per_task", 39, 500, 1_000_000, 3),
+        ("mt30", "joint", 30, 500, 60_000_000, 5),
+        ("mw50", "per_task", 50, 500, 2_000_000, 3),
+        ("ml10", "joint", 10, 500, 20_000_000, 5),
+        ("ml45", "joint", 45, 500, 90_000_000, 5),
+        ("vectorization", "per_task", 4, 500, 1_000_000, 5),
     ],
 )
 def test_shipped_suites_load_by_name_from_any_folder(
@@ -61,6 +67,22 @@ def test_shipped_suites_load_by_name_from_any_folder(
     assert list(suite.agents) == ["m3po", "ppo", "dreamerv3"]
     assert suite.description
     assert loaded.path == shipped_suites()[name]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in shipped_suites() if name.endswith("-lite")))
+def test_a_lite_form_is_a_smaller_study_of_its_suite(name):
+    lite, full = load_suite(name), load_suite(name.removesuffix("-lite"))
+    assert {task.name for task in lite.tasks} <= {task.name for task in full.tasks}
+    assert lite.suite.mode == full.suite.mode
+    assert {task.protocol for task in lite.tasks} == {task.protocol for task in full.tasks}
+    assert lite.suite.budget.env_steps < full.suite.budget.env_steps
+    assert "two CPU cores" in lite.suite.description
+
+
+def test_the_generalisation_suites_hold_out_what_their_agents_never_meet():
+    for name, trained in (("ml10", 10), ("ml45", 45)):
+        loaded = load_suite(name)
+        assert (len(loaded.tasks), len(loaded.held_out)) == (trained, 5)
 
 
 def test_quick_mixes_two_families_each_under_its_protocol():

@@ -3,17 +3,17 @@ import pytest
 
 from suites.errors import EnvError, SuiteError
 from suites.families import family
-from suites.metaworld import MT10, MT25, MT50, NUM_GOALS
+from suites.metaworld import NUM_GOALS, SETS
 from suites.seeding import EpisodeSeed
 from tests.suites.purity import assert_reset_is_pure
 from tests.suites.tasks import task
 
 
-def make(name, **rules):
-    return family("metaworld").make(task("metaworld", name, **rules))
+def make(name, *, options=None, **rules):
+    return family("metaworld").make(task("metaworld", name, **rules).model_copy(update={"options": options or {}}))
 
 
-@pytest.mark.parametrize("name", MT50)
+@pytest.mark.parametrize("name", SETS["MT50"])
 def test_reset_is_pure(name):
     env = make(name)
     assert env.spaces == ((39,), 4)
@@ -24,9 +24,14 @@ def test_reset_is_pure(name):
 def test_the_sets_are_the_packages():
     from metaworld import env_dict
 
-    assert list(MT10) == list(env_dict.MT10_V3)
-    assert list(MT25) == list(env_dict.MT25_V3)
-    assert list(MT50) == list(env_dict.MT50_V3) == list(env_dict.ALL_V3_ENVIRONMENTS)
+    expected = {"MT10": env_dict.MT10_V3, "MT25": env_dict.MT25_V3, "MT50": env_dict.MT50_V3}
+    for name, parts in {"ML10": env_dict.ML10_V3, "ML45": env_dict.ML45_V3}.items():
+        expected |= {f"{name}-{part}": tasks for part, tasks in parts.items()}
+    assert {name: sorted(tasks) for name, tasks in SETS.items()} == {name: sorted(x) for name, x in expected.items()}
+    for name in ("MT10", "MT25", "MT50", "ML10-train", "ML10-test"):
+        assert list(SETS[name]) == list(expected[name])
+    assert list(SETS["MT50"]) == list(env_dict.ALL_V3_ENVIRONMENTS)
+    assert family("metaworld").sets() is SETS
 
 
 @pytest.mark.filterwarnings("ignore:Constant")
@@ -84,6 +89,31 @@ def test_the_goal_is_visible_and_stays_so():
     first = env.reset(EpisodeSeed("train", 0, "reach-v3", 0))
     assert np.any(first[-3:] != 0)
     np.testing.assert_array_equal(env.step(np.zeros(4, dtype=np.float32))[0][-3:], first[-3:])
+
+
+def test_a_hidden_goal_is_zeros_and_changes_nothing_else():
+    visible, hidden = make("push-v3", options={"goals": "visible"}), make("push-v3", options={"goals": "hidden"})
+    assert hidden.spaces == visible.spaces
+    seed, action = EpisodeSeed("train", 0, "push-v3", 0), np.array([0.3, 0.2, -0.1, 1], dtype=np.float32)
+    shown, seen = visible.reset(seed), hidden.reset(seed)
+    for _ in range(3):
+        assert np.any(shown[-3:] != 0)
+        np.testing.assert_array_equal(seen, np.append(shown[:-3], [0, 0, 0]))
+        (shown, *expected), (seen, *rest) = visible.step(action), hidden.step(action)
+        assert rest == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"goal": "hidden"}, "unknown Meta-World option 'goal'; nearest: 'goals'"),
+        ({"goals": "none"}, "option 'goals': found 'none'; expected visible or hidden"),
+        ({"goals": ["hidden"]}, r"found \['hidden'\]"),
+    ],
+)
+def test_another_option_is_refused(options, sentence):
+    with pytest.raises(SuiteError, match=sentence):
+        make("push-v3", options=options)
 
 
 def test_an_episode_may_be_longer_than_the_packages_500_steps():
