@@ -219,6 +219,10 @@ class ControlEnv:
         truncated = not terminated and self._decisions >= self._protocol.decisions
         return self._observation(time_step), reward, terminated, truncated, None
 
+    def control(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """The simulator's bounds and what its actuators were last given, ``[A]`` each."""
+        return self._low, self._low + self._range, self._env.physics.data.ctrl.copy()
+
     def close(self) -> None:
         self._env.close()
         self._env.physics.free()  # what it renders with, too: some renderers cannot be left to the interpreter's end

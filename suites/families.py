@@ -58,7 +58,7 @@ class Family(Protocol):
 
     name: str
     default_protocol: str
-    """Name of the protocol of tasks that state none."""
+    """Name of the protocol of tasks that state none; empty where each must state one."""
     has_success: bool
     """Whether its environments report success."""
 
@@ -77,6 +77,14 @@ class Family(Protocol):
     def make(self, task: Task) -> TaskEnv:
         """Build the environment of a task."""
         ...
+
+
+def takes_any_name(found: Family) -> bool:
+    """Whether tasks may have names that ``tasks()`` does not list: a family says so with ``any_name = True``.
+
+    Its ``spaces`` then tells of every task whether it can be had.
+    """
+    return getattr(found, "any_name", False) is True
 
 
 def family_names() -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from suites.checks import Policy
 from suites.errors import EnvError, SuiteError, unknown
 from suites.seeding import EpisodeSeed
 from suites.spec import Protocol, Task, TaskSpaces
@@ -156,6 +157,21 @@ class MetaWorld:
         if faults:
             raise SuiteError(faults)
         return SPACES
+
+    def expert(self, task: Task) -> Policy | None:
+        """The package's scripted policy, which needs to see the goal and to act at every step."""
+        if task.options.get("goals", "visible") != "visible" or task.protocol.action_repeat > 1:
+            return None
+        from metaworld.policies import ENV_POLICY_MAP
+
+        make_policy: Any = ENV_POLICY_MAP[task.name]
+        policy = make_policy()
+
+        def act(observation: NDArray[Any]) -> NDArray[np.float32]:
+            action: NDArray[np.float64] = np.clip(policy.get_action(observation.astype(np.float64)), -1, 1)
+            return action.astype(np.float32)
+
+        return act
 
     def make(self, task: Task) -> SawyerEnv:
         self.spaces(task)

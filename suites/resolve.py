@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from suites.certificate import certified, missing
 from suites.errors import SuiteError, unknown
-from suites.families import Family, family
+from suites.families import Family, family, takes_any_name
 from suites.protocols import own_protocol, protocol, with_action_repeat
 from suites.source import Document, KeyPath
 from suites.spec import Protocol, Task, TaskGroup
@@ -48,7 +48,7 @@ def resolve_tasks(document: Document, fault: Fault) -> ResolvedTasks:
                 task = Task(name=name, family=group.family, protocol=rules, options=group.options)
                 tasks.append(engines.choose(task, choice, (*path, "engine") if group.engine else ("engine",)))
                 paths.append(task_path)
-                _check_options(path, tasks[-1], found, fault)
+                _check(path, task_path, tasks[-1], found, fault)
     unique = _unique(tasks, paths, document, fault)
     return ResolvedTasks(
         trained=tuple(task for task, path in unique if path[0] == "tasks"),
@@ -121,6 +121,10 @@ def _protocol(path: KeyPath, group: TaskGroup, values: dict[str, Any], found: Fa
     from_group, from_suite = group.protocol, _declared(values.get("protocol"))
     declared = from_group or from_suite or found.default_protocol
     place: KeyPath = (*path, "protocol") if from_group else ("protocol",) if from_suite else (*path, "family")
+    if not declared:
+        expected = "expected 'protocol': a name, or one written out"
+        fault(place, f"the family {found.name!r} has no protocol of its own; {expected}")
+        return None
     try:
         rules = protocol(declared) if isinstance(declared, str) else own_protocol(declared)
     except SuiteError as error:
@@ -147,7 +151,7 @@ def _names(path: KeyPath, group: TaskGroup, found: Family, fault: Fault) -> list
     known = found.tasks()
     names: list[tuple[KeyPath, str]] = []
     for index, name in enumerate(group.names or ()):
-        if name in known:
+        if name in known or takes_any_name(found):
             names.append(((*path, "names", index), name))
         else:
             fault((*path, "names", index), unknown(f"{found.name} task", name, known))
@@ -156,13 +160,14 @@ def _names(path: KeyPath, group: TaskGroup, found: Family, fault: Fault) -> list
     return names
 
 
-def _check_options(path: KeyPath, task: Task, found: Family, fault: Fault) -> None:
-    if not task.options:
+def _check(path: KeyPath, task_path: KeyPath, task: Task, found: Family, fault: Fault) -> None:
+    """Ask the family about what it alone can judge: options, and names it does not list."""
+    if not (task.options or takes_any_name(found)):
         return
     try:
         found.spaces(task)
     except SuiteError as error:
-        fault((*path, "options"), str(error))
+        fault((*path, "options") if task.options else task_path, str(error))
 
 
 def _unique(

@@ -147,6 +147,24 @@ def validate(suite: SuiteArgument, set_: SetOption = None, as_json: JsonOption =
 
 
 @app.command()
+def doctor(
+    names: Annotated[list[str] | None, typer.Argument(help="Suites or tasks. Default: all shipped suites.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer episodes of each expert.")] = False,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes. Default: the cores.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that every task here is what it should be: seeds, spaces, lengths, experts, versions, renderer."""
+    from m3po.bench.doctor import diagnose, find_tasks
+    from m3po.bench.experiment import cores
+    from m3po.bench.views import doctor_view
+
+    tasks = find_tasks(names or ())
+    diagnosis = diagnose(tasks, quick=quick, jobs=jobs or cores(), console=_console(stderr=True))
+    _print(doctor_view(diagnosis), as_json)
+    raise typer.Exit(diagnosis.exit_code)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of suite files, for editors."""
     from suites.catalog import schema as suite_schema
@@ -209,6 +227,8 @@ def _study(suite: str, overrides: Sequence[str] | None) -> Study:
     study = open_study(suite, overrides or ())
     for warning in study.warnings:
         typer.echo(f"warning: {warning}", err=True)
+    for note in study.notes:
+        typer.echo(note, err=True)
     return study
 
 

@@ -22,11 +22,14 @@ from suites.errors import SuiteError
 from suites.families import family, family_names
 
 if TYPE_CHECKING:
+    from m3po.bench.doctor import Diagnosis
     from m3po.bench.tune import TuningOutcome
+    from suites.checks import Finding
 
 __all__ = [
     "View",
     "agent_view",
+    "doctor_view",
     "inventory_view",
     "plan_view",
     "run_summary",
@@ -109,6 +112,47 @@ def validation_view(study: Study) -> View:
     return View({**data, "valid": True, "warnings": list(study.warnings)}, text)
 
 
+def doctor_view(diagnosis: Diagnosis) -> View:
+    """What every check of every task came to; what is wrong follows in sentences."""
+    checks = list(dict.fromkeys(finding.check for one in diagnosis.examinations for finding in one.findings))
+    table = _table(("task", "family", "protocol", *checks))
+    rows: list[dict[str, Any]] = []
+    sentences = []
+    for one in diagnosis.examinations:
+        marks = {finding.check: _mark(finding) for finding in one.findings}
+        row = {"task": one.task.name, "family": one.task.family, "protocol": one.task.protocol.name}
+        table.add_row(*row.values(), *(marks.get(check, "–") for check in checks))
+        rows.append({**row, "checks": marks, "faults": {finding.check: finding.fault for finding in one.faults}})
+        sentences += [f"{one.task.name}: {finding.check}: {finding.fault}" for finding in one.faults]
+    warnings = [warning for package in diagnosis.packages if (warning := package.warning) is not None]
+    faulty = sum(bool(one.faults) for one in diagnosis.examinations)
+    experts = [
+        f"experts of {name}: {solved} of {played} evaluation episodes solved ({solved / played:.0%})"
+        for name, (solved, played) in diagnosis.experts.items()
+    ]
+    lines = [*sentences, *experts, *(f"warning: {warning}" for warning in warnings), _renderer(diagnosis)]
+    lines.append(f"{len(rows)} tasks examined, {faulty} with faults" if faulty else f"{len(rows)} tasks are in order")
+    packages = [vars(package) for package in diagnosis.packages]
+    data = {"tasks": rows, "packages": packages, "warnings": warnings, "renderer": diagnosis.renderer}
+    data["experts"] = {name: {"solved": s, "played": p} for name, (s, p) in diagnosis.experts.items()}
+    return View({**data, "ok": diagnosis.exit_code == 0}, Group(table, Text("\n".join(lines))))
+
+
+def _mark(finding: Finding) -> str:
+    if not finding.applies:
+        return "–"
+    if finding.solved is not None:
+        return "/".join(map(str, finding.solved))
+    return "ok" if finding.fault is None else "wrong"
+
+
+def _renderer(diagnosis: Diagnosis) -> str:
+    if diagnosis.renderer is not None:
+        return f"renderer: {diagnosis.renderer}"
+    wanted = "tasks with images need one" if diagnosis.renderer_missing else "only tasks with images need one"
+    return f"renderer: none; {wanted} (Debian: libegl1 or libosmesa6)"
+
+
 def inventory_view() -> View:
     """Agents, suites and families, with what is wrong with those that cannot be used."""
     agents = [{"name": name, "about": _about_agent(name)} for name in agent_names()]
@@ -141,7 +185,8 @@ def _about_family(name: str) -> str:
         found = family(name)
     except SuiteError as error:
         return error.messages[0]
-    return f"{len(found.tasks())} tasks; sets: {', '.join(found.sets()) or 'none'}; protocol: {found.default_protocol}"
+    rules = found.default_protocol or "stated by the suite"
+    return f"{len(found.tasks())} tasks; sets: {', '.join(found.sets()) or 'none'}; protocol: {rules}"
 
 
 def agent_view(name: str) -> View:

@@ -43,7 +43,7 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.endswith("[]\n")
-    for command in ("run", "plan", "status", "report", "tune", "validate", "schema", "list", "show"):
+    for command in ("run", "plan", "status", "report", "tune", "validate", "doctor", "schema", "list", "show"):
         assert f"\n  {command} " in done.stdout
     # processor time: what the clock on the wall shows where nothing else is running
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
