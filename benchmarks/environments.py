@@ -50,12 +50,12 @@ def vector_env(tasks: Sequence[Task], episodes: int, num_processes: int) -> floa
         return rate(env, episodes)
 
 
-def free_processes(tasks: Sequence[Task], episodes: int) -> float:
-    """Steps per second of processes that share the tasks and never wait for each other."""
+def free_processes(tasks: Sequence[Task], episodes: int, step_freely: Callable[..., None] | None = None) -> float:
+    """Steps per second of processes that share the tasks and never wait for each other; by default ours alone."""
     context = multiprocessing.get_context("spawn")
     barrier, rates = context.Barrier(PROCESSES), context.Queue()
     processes = [
-        context.Process(target=_step_freely, args=(tasks[part::PROCESSES], episodes, barrier, rates))
+        context.Process(target=step_freely or ours_freely, args=(tasks[part::PROCESSES], episodes, barrier, rates))
         for part in range(PROCESSES)
     ]
     for process in processes:
@@ -66,7 +66,8 @@ def free_processes(tasks: Sequence[Task], episodes: int) -> float:
     return float(total)
 
 
-def _step_freely(tasks: Sequence[Task], episodes: int, barrier: Any, rates: Any) -> None:
+def ours_freely(tasks: Sequence[Task], episodes: int, barrier: Any, rates: Any) -> None:
+    """The environments behind the vector environment, one after another."""
     envs = [(task, family(task.family).make(task)) for task in tasks]
     actions = random_actions(len(envs), max(env.spaces.action for _, env in envs))
     barrier.wait(timeout=300)
@@ -79,6 +80,21 @@ def _step_freely(tasks: Sequence[Task], episodes: int, barrier: Any, rates: Any)
                 env.step(actions[decision % len(actions), index])
                 env_steps += task.protocol.action_repeat
     rates.put(env_steps / (time.perf_counter() - start))
+
+
+def package_freely(tasks: Sequence[Task], episodes: int, barrier: Any, rates: Any) -> None:
+    """Meta-World's own environments as they are, one after another."""
+    envs = [_package_env(task.name)() for task in tasks]
+    actions = random_actions(len(envs), 4)
+    barrier.wait(timeout=300)
+    start = time.perf_counter()
+    for _ in range(episodes):
+        for env in envs:
+            env.reset()
+        for decision in range(500):
+            for index, env in enumerate(envs):
+                env.step(actions[decision % len(actions), index])
+    rates.put(500 * episodes * len(envs) / (time.perf_counter() - start))
 
 
 def async_vector_env(tasks: Sequence[Task], decisions: int) -> float:
@@ -182,7 +198,9 @@ def meta_world(suite: str, episodes: int) -> list[Measurement]:
     ceiling = (before + apart(free_processes, tasks, episodes)) / 2
     stock = apart(async_vector_env, tasks, decisions)
     is_mt50 = suite == "mt50"
+    package = apart(free_processes, tasks, episodes, package_freely)
     rows = [
+        Measurement(f"{suite}: {PROCESSES} free processes, Meta-World's own code", package, "steps/s"),
         Measurement(f"{suite}: AsyncVectorEnv, {len(tasks)} processes", stock, "steps/s"),
         Measurement(f"{suite}: one process", alone, "steps/s"),
         Measurement(f"{suite}: {PROCESSES} free processes (ceiling)", ceiling, "steps/s"),

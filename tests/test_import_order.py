@@ -38,8 +38,15 @@ CONCLUDING = ("numpy", "pandas", "scipy", "rliable", "arch", "seaborn", "matplot
 ROOMS = (
     Room("suites", 1, (), MEASURING),
     # A simulator is known to its adapter alone.
-    Room("suites.metaworld", 1, ("suites",), (*MEASURING, "metaworld", "mujoco")),
+    Room("suites.metaworld", 1, ("suites",), (*MEASURING, "metaworld")),
+    Room("suites.metaworld_speed", 1, ("suites",), (*MEASURING, "metaworld", "mujoco", "scipy")),
+    Room("suites.metaworld_scalars", 1, ("suites",), (*MEASURING, "metaworld")),
     Room("suites.dm_control", 1, ("suites",), (*MEASURING, "dm_control", "dm_env")),
+    Room("suites.pools", 1, ("suites",), (*MEASURING, "envpool")),
+    # Compares the engines along Meta-World's scripted experts.
+    Room("suites.comparison", 1, ("suites",), (*MEASURING, "metaworld")),
+    Room("suites.dm_control_extra", 1, ("suites",), (*MEASURING, "dm_control")),
+    Room("suites.dm_control_pixels", 1, ("suites",), (*MEASURING, "dm_control")),
     Room("analysis", 1, (), CONCLUDING),
     Room("m3po", 1),  # nothing but m3po/__init__.py: whoever imports a part of m3po imports it first
     Room("m3po.api", 2, ("suites.spec",), ("numpy", "pydantic")),
