@@ -133,7 +133,7 @@ def pools_by_hand(tasks: Sequence[Task], decisions: int) -> float:
     """Steps per second of EnvPool, one pool of one environment a task: all are sent their actions, then all answer."""
     import envpool
 
-    from suites.envpool import pool_id
+    from suites.pools import pool_id
 
     pools = [
         envpool.make_gymnasium(pool_id(task), num_envs=1, num_threads=1, seed=0, partially_observable=False)

@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from suites.certificate import certified, missing
 from suites.errors import SuiteError, unknown
 from suites.families import Family, family, takes_any_name
+from suites.parity import certified
+from suites.pools import unavailable
 from suites.protocols import own_protocol, protocol, with_action_repeat
 from suites.source import Document, KeyPath
 from suites.spec import Protocol, Task, TaskGroup
@@ -58,37 +59,38 @@ def resolve_tasks(document: Document, fault: Fault) -> ResolvedTasks:
 
 
 class _Engines:
-    """Chooses the engine of each task, and says what ``auto`` came to."""
+    """Chooses the engine of each task, and says what was chosen and what it is worth."""
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
         self._fast: list[str] = []
-        self._slow: dict[str, str] = {}
+        self._slow: list[str] = []
+        self._doubts: list[str] = []
 
     def choose(self, task: Task, choice: str, path: KeyPath) -> Task:
         """``task`` with its engine."""
         if choice not in ("auto", "envpool"):
             return task
         fast = task.model_copy(update={"engine": "envpool"})
-        if choice == "envpool":
-            if (reason := missing(fast)) is not None:
-                self._fault(path, reason)
-            return fast
+        if choice == "envpool" and (missing := unavailable(task)) is not None:
+            self._fault(path, missing)
+            return task
         certain, reason = certified(task)
-        if certain:
-            self._fast.append(task.name)
-            return fast
-        self._slow[task.name] = reason
-        return task
+        if not certain and choice == "auto":
+            self._slow.append(task.name)
+            return task
+        if not certain:
+            self._doubts.append(f"not certified: {reason}")
+        self._fast.append(task.name)
+        return fast
 
     def notes(self) -> tuple[str, ...]:
-        """One sentence on the tasks that ``auto`` gave to EnvPool, one on each reason why others stay native."""
-        total = len(self._fast) + len(self._slow)
-        found = [f"engine auto: {len(self._fast)} of {total} tasks use EnvPool"] if total else []
-        for reason in dict.fromkeys(self._slow.values()):
-            names = [name for name, why in self._slow.items() if why == reason]
-            found.append(f"engine auto: native for {', '.join(names)}: {reason}")
-        return tuple(found)
+        """Which tasks EnvPool got, and what is known against those it should not have been given."""
+        if not self._fast and not self._slow:
+            return ()
+        native = f"; native: {', '.join(self._slow)}" if self._slow else ""
+        first = f"EnvPool simulates {len(self._fast)} of {len(self._fast) + len(self._slow)} tasks{native}"
+        return (first, *self._doubts)
 
 
 def _groups(values: dict[str, Any], key: str) -> list[tuple[KeyPath, TaskGroup]]:

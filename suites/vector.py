@@ -53,7 +53,8 @@ class VectorEnv:
 
     An ended episode's environment starts the next one in the same step (see :class:`VectorStep`). The environments of a
     task share its episodes 0, 1, 2 … out like cards: replica r of R plays r, r+R, r+2R …; so an episode depends on
-    stream, ``seed``, task name and number alone, whatever ``num_envs``, ``num_processes`` or the order of tasks.
+    stream, ``seed``, task name and number alone, whatever ``num_envs``, ``num_processes`` or the order of tasks. With
+    EnvPool it depends on the number of environments of its task too.
 
     ``num_processes`` share the stepping, this one included; however many they are, the results are the same bit for
     bit. ``spec`` gives wider spaces than the tasks need, of more tasks, whose numbers then count. ``tolerant``, for
@@ -87,6 +88,7 @@ class VectorEnv:
         self._seed, self._stream = seed, stream
         self._first_episode = np.array([spec.replica for spec in specs], dtype=np.int64)
         self._replicas = np.array([spec.replicas for spec in specs], dtype=np.int64)
+        self._engine_names = [spec.task.engine for spec in specs]
         self._env_steps_per_step = int(self.spec.action_repeat[self.task].sum())
         self._rows = np.arange(num_envs)
         # What state() needs to come back here: the episode each environment is in, and the actions taken in it.
@@ -247,6 +249,7 @@ class VectorEnv:
             "stream": self._stream,
             "seed": self._seed,
             "tasks": [self.spec.task_names[task] for task in self.task],
+            "engines": self._engine_names,
             "num_envs": self.num_envs,
             "action_repeat": self.spec.action_repeat.tolist(),
             "max_episode_steps": self.spec.max_episode_steps.tolist(),

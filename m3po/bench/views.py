@@ -216,11 +216,12 @@ def agent_view(name: str) -> View:
 def suite_view(study: Study) -> View:
     """A suite with everything resolved."""
     suite = study.suite
-    table = _table(("task", "family", "protocol", "decisions × repeat", "score", "range"))
-    for task in study.tasks:
+    table = _table(("task", "family", "engine", "protocol", "decisions × repeat", "score", "range"))
+    for task in (*study.tasks, *study.held_out):
         rule = task.protocol
-        episode = f"{rule.decisions} × {rule.action_repeat}"
-        table.add_row(task.name, task.family, rule.name, episode, rule.score, f"{rule.low:g} to {rule.high:g}")
+        name = f"{task.name} (held out)" if task in study.held_out else task.name
+        episode, bounds = f"{rule.decisions} × {rule.action_repeat}", f"{rule.low:g} to {rule.high:g}"
+        table.add_row(name, task.family, task.engine, rule.name, episode, rule.score, bounds)
     lines = [
         f"{suite.name}, version {suite.version}, {suite.mode}: {suite.description}".rstrip(": "),
         f"budget of a cell: {suite.budget.env_steps:,} env steps in {suite.budget.num_envs} environments; evaluation "
@@ -231,6 +232,7 @@ def suite_view(study: Study) -> View:
     data = {
         "suite": suite.model_dump(mode="json"),
         "tasks": [task.model_dump(mode="json") for task in study.tasks],
+        "held_out": [task.model_dump(mode="json") for task in study.held_out],
         "cells": [cell.entry.model_dump(mode="json") for cell in study.cells],
     }
     return View(data, Group(Text(lines[0]), table, Text("\n".join(lines[1:]))))

@@ -325,14 +325,14 @@ def test_every_task_has_an_engine(file, monkeypatch):
     monkeypatch.setattr("suites.resolve.certified", lambda task: (task.name == "reacher-easy", "its rewards differ"))
     loaded = load_suite(file(SUITE + "engine: auto\n"))
     assert [task.engine for task in loaded.tasks] == ["native", "envpool"]
-    assert loaded.notes == (
-        "engine auto: 1 of 2 tasks use EnvPool",
-        "engine auto: native for cartpole-swingup: its rewards differ",
-    )
+    assert loaded.notes == ("EnvPool simulates 1 of 2 tasks; native: cartpole-swingup",)
+    asked = load_suite(file(SUITE + "engine: envpool\n"))
+    assert [task.engine for task in asked.tasks] == ["envpool", "envpool"]
+    assert asked.notes == ("EnvPool simulates 2 of 2 tasks", "not certified: its rewards differ")
     assert [task.engine for task in load_suite(file(SUITE)).tasks] == ["native", "native"], "native unless asked"
 
 
 def test_a_missing_engine_is_told_at_its_place(faults, monkeypatch):
-    monkeypatch.setattr("suites.resolve.missing", lambda task: "the engine envpool is not installed")
+    monkeypatch.setattr("suites.resolve.unavailable", lambda task: "the engine envpool is not installed")
     found = faults(SUITE + "engine: envpool\n")
     assert found[0] == "x.yaml:9:1: the engine envpool is not installed"
