@@ -11,6 +11,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,14 +35,19 @@ def random_actions(num_envs: int, size: int) -> np.ndarray:
 
 
 def rate(env: VectorEnv, episodes: int) -> float:
-    """Environment steps per second over ``episodes`` whole episodes of every environment."""
+    """Environment steps per second over ``episodes`` whole episodes of every environment.
+
+    An episode before these does not count: at its end a vector environment may deal out its work again, once.
+    """
     actions = random_actions(env.num_envs, env.spec.action_dim)
-    decisions = int(env.spec.max_episode_steps.max()) * episodes
+    length = int(env.spec.max_episode_steps.max())
     env.reset()
-    start = time.perf_counter()
-    for decision in range(decisions):
+    for decision in range(length):
         env.step(actions[decision % len(actions)])
-    return env.env_step / (time.perf_counter() - start)
+    before, start = env.env_step, time.perf_counter()
+    for decision in range(length * episodes):
+        env.step(actions[decision % len(actions)])
+    return (env.env_step - before) / (time.perf_counter() - start)
 
 
 def vector_env(tasks: Sequence[Task], episodes: int, num_processes: int) -> float:
@@ -120,12 +126,14 @@ class _package_env:  # noqa: N801 - a function that can be sent to another proce
         self.name = name
 
     def __call__(self) -> Any:
+        from gymnasium.spaces import Box
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
         env = ALL_V3_ENVIRONMENTS[self.name](reward_function_version="v2")
         env._freeze_rand_vec, env._set_task_called, env._partially_observable = False, True, False
         del env.sawyer_observation_space
-        env.observation_space = env.sawyer_observation_space
+        # goals lie in other ranges from task to task, and the vector environment wants one space for all
+        env.observation_space = Box(-np.inf, np.inf, (39,), np.float64)
         return env
 
 
@@ -157,17 +165,8 @@ def pools_by_hand(tasks: Sequence[Task], decisions: int) -> float:
 
 def apart(measure: Callable[..., float], *arguments: Any) -> float:
     """Measure in a process of its own, so that nothing of another measurement is left in its memory."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=_measure, args=(measure, arguments, results))
-    process.start()
-    found = results.get(timeout=600)
-    process.join()
-    return float(found)
-
-
-def _measure(measure: Callable[..., float], arguments: Sequence[Any], results: Any) -> None:
-    results.put(measure(*arguments))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure, *arguments).result()
 
 
 def construction(tasks: Sequence[Task]) -> tuple[float, float]:

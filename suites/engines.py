@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from suites.lanes import Arrays, Lanes, LaneSpec, Layout, Replay
@@ -45,10 +45,13 @@ class Engines:
         stream: Stream,
         num_processes: int,
         tolerant: bool = False,
+        seconds: Mapping[int, float] | None = None,
     ) -> None:
+        """``seconds``: how long stepping each environment took in earlier engines, to share the work out evenly."""
         native = [spec for spec in specs if spec.task.engine == "native"]
         pooled = [spec for spec in specs if spec.task.engine == "envpool"]
         self._engines: list[Engine] = []
+        self._workers: WorkerEngine | None = None
         memory = SharedMemory()
         processes = min(num_processes, len(native))
         self.arrays = Arrays.over(memory if processes > 1 else bytearray, layout)
@@ -58,8 +61,10 @@ class Engines:
 
                 self._engines.append(PoolEngine(pooled, self.arrays, seed, stream, num_processes))
             if processes > 1:
-                workers = WorkerEngine(native, self.arrays, memory, layout, seed, stream, processes, tolerant)
-                self._engines.append(workers)
+                self._workers = WorkerEngine(
+                    native, self.arrays, memory, layout, seed, stream, processes, tolerant, seconds
+                )
+                self._engines.append(self._workers)
             elif native:
                 self._engines.append(Lanes(native, self.arrays, seed, stream, tolerant))
         except BaseException:
@@ -82,6 +87,10 @@ class Engines:
         """Bring every environment into the middle of an episode."""
         for engine in self._engines:
             engine.replay(episodes)
+
+    def uneven(self) -> Mapping[int, float] | None:
+        """``seconds`` for new engines in which the processes would have more equal shares; ``None``: well as it is."""
+        return None if self._workers is None else self._workers.uneven()
 
     def close(self) -> None:
         """Close the environments and end the workers. May be called twice."""

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from suites.errors import EnvError, SuiteError
 from suites.families import spaces
@@ -103,7 +102,9 @@ class _Pool:
         self._pool: Any = None
         self._paid: Any = 0.0
         self._return: Any = 0.0
-        self._success: NDArray[np.bool_] | None = None
+        # 0 or 1 for each environment, of the last step and of any; None where there is no such thing
+        self._success: Any = None
+        self._success_any: Any = 0
 
     def start(self, turn: int) -> None:
         """Begin, in a new pool, the episode every environment plays after ``turn`` others."""
@@ -138,11 +139,13 @@ class _Pool:
             self.send()
             return
         self._next_observation[:] = flat(observation, self._task.name)
-        self._reward[:], self._truncated[:] = self._paid, self._ended
+        self._reward[:] = self._paid
+        if self._ended or self._length == 1:
+            self._truncated[:] = self._ended
         self._return, self._paid = self._return + self._paid, 0.0
         if "success" in info:
-            self._success = info["success"] > 0
-            self._success_any |= self._success
+            self._success = info["success"]
+            self._success_any = np.maximum(self._success_any, self._success)
         if self._ended and not self._seeds_are_spent():
             self.send()  # EnvPool resets in the step after the last, and ignores its action
 
@@ -194,7 +197,7 @@ class _Pool:
         self._turn, self._length, self._ended = turn, 0, False
         self._paid = self._return = 0.0
         self._success = None
-        self._success_any: NDArray[np.bool_] = np.zeros(len(self.specs), dtype=np.bool_)
+        self._success_any = 0
         self._observation[:] = flat(observation, self._task.name)
 
     def _seeds_are_spent(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -94,6 +95,7 @@ class Lanes:
         self._lanes = [_Lane(spec, arrays, seed, stream) for spec in specs]
         self._playing = list(self._lanes)
         self._broken: list[Episode] = []
+        self._seconds = dict.fromkeys(self._lanes, 0.0)
 
     def reset(self) -> None:
         """Start the first episode of every environment."""
@@ -106,9 +108,21 @@ class Lanes:
 
     def receive(self) -> list[Episode]:
         """Take the decisions in ``arrays.action``; where an episode ends the next starts. Returns those that ended."""
-        ended = [episode for lane in list(self._playing) if (episode := self._try(lane, lane.step)) is not None]
+        ended = []
+        start = time.perf_counter()
+        for lane in list(self._playing):
+            episode = self._try(lane, lane.step)
+            now = time.perf_counter()
+            self._seconds[lane] += now - start
+            start = now
+            if episode is not None:
+                ended.append(episode)
         broken, self._broken = self._broken, []
         return ended + broken
+
+    def seconds(self) -> dict[int, float]:
+        """How long stepping took so far, by environment."""
+        return {lane.spec.env: seconds for lane, seconds in self._seconds.items()}
 
     def _try(self, lane: _Lane, act: Callable[..., Episode | None], *arguments: Any) -> Episode | None:
         try:

@@ -102,6 +102,8 @@ class VectorEnv:
         self._engines = self._make_engines()
         self._arrays = self._engines.arrays
         self._playing: NDArray[np.bool_] = np.ones(num_envs, dtype=np.bool_)
+        # Whether processes have equal shares is measured in the first episodes; an evaluation is not worth it.
+        self._shared_out = tolerant
         self.restarts = 0
         """Times that worker processes were replaced."""
         self.stepping_since: float | None = None
@@ -123,26 +125,34 @@ class VectorEnv:
         self._check_action(action)
         episodes = self._step_engines(action)
         arrays = self._arrays
-        self._check_numbers()
+        self._check_numbers(some_ended=bool(episodes))
         self._taken[self._rows, self._length] = action
-        self._playing[[episode.env for episode in episodes if episode.fault is not None]] = False
         self._length += self._playing
-        terminated, truncated = arrays.terminated.copy(), arrays.truncated.copy()
-        ended = terminated | truncated
-        self._length[ended] = 0
-        self._episode[ended] += self._replicas[ended]
         self.env_step += self._env_steps_per_step
         self._last_observation = arrays.observation.copy()
-        return VectorStep(
-            observation=self._last_observation.copy(),
+        step = VectorStep(
+            observation=arrays.observation.copy(),
             next_observation=arrays.next_observation.copy(),
             reward=arrays.reward.copy(),
-            terminated=terminated,
-            truncated=truncated,
-            first=ended,
+            terminated=arrays.terminated.copy(),
+            truncated=arrays.truncated.copy(),
+            first=arrays.terminated | arrays.truncated,
             task=self.task.copy(),
             episodes=tuple(episodes),
         )
+        if episodes:
+            self._turn_over(episodes, step.first)
+        return step
+
+    def _turn_over(self, episodes: Sequence[Episode], ended: NDArray[np.bool_]) -> None:
+        """Note which environments are in another episode now, and which stand still."""
+        self._playing[[episode.env for episode in episodes if episode.fault is not None]] = False
+        self._length[ended | ~self._playing] = 0
+        self._episode[ended] += self._replicas[ended]
+        if not self._shared_out and (self._episode > self._first_episode).all():
+            self._shared_out = True
+            if (seconds := self._engines.uneven()) is not None:
+                self._rebuild(seconds)
 
     def _step_engines(self, action: NDArray[np.float32]) -> list[Episode]:
         while True:
@@ -159,10 +169,10 @@ class VectorEnv:
             finally:
                 self.stepping_since = None
 
-    def _rebuild(self) -> None:
+    def _rebuild(self, seconds: Mapping[int, float] | None = None) -> None:
         """New engines, in the middle of the episodes the old ones were in."""
         self._engines.close()
-        self._engines = self._make_engines()
+        self._engines = self._make_engines(seconds=seconds)
         self._arrays = self._engines.arrays
         self._engines.replay(self._in_flight())
 
@@ -260,17 +270,17 @@ class VectorEnv:
         if not isinstance(action, np.ndarray) or action.shape != expected or action.dtype != np.float32:
             found = f"{action.dtype} {action.shape}" if isinstance(action, np.ndarray) else type(action).__name__
             raise EnvError(f"actions must be a float32 array of shape {expected}; found {found}")
-        if not (np.abs(action) <= 1).all():  # false for NaN too
+        if not np.abs(action).max() <= 1:  # false for NaN too
             env, index = np.argwhere(~(np.abs(action) <= 1))[0]
             raise EnvError(f"{self._place(env)}: action[{index}] is {action[env, index]}; expected a number in [-1, 1]")
 
-    def _check_numbers(self) -> None:
+    def _check_numbers(self, *, some_ended: bool) -> None:
         arrays = self._arrays
         if not np.isfinite(arrays.reward).all():
             raise self._not_finite("reward", arrays.reward[:, None])
         if not np.isfinite(arrays.next_observation).all():
             raise self._not_finite("observation", arrays.next_observation)
-        if not np.isfinite(arrays.observation).all():
+        if some_ended and not np.isfinite(arrays.observation).all():
             raise self._not_finite("observation after reset", arrays.observation)
 
     def _not_finite(self, what: str, values: NDArray[Any]) -> EnvError:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
+import pickle
 import select
 import signal
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
@@ -34,6 +35,9 @@ STACKS = signal.SIGUSR2
 
 STACK_SECONDS = 1.0
 """How long it may take to write them."""
+
+WORTH_DEALING_AGAIN = 1.02
+"""Dealing environments out again means to build them again, once, for what it saves in every step."""
 
 PATIENCE_SECONDS = 1e-3
 """How long to look for a message before going to sleep: waking a sleeping core costs as much as stepping a task."""
@@ -67,11 +71,13 @@ class WorkerEngine:
         stream: Stream,
         num_processes: int,
         tolerant: bool,
+        seconds: Mapping[int, float] | None,
     ) -> None:
         context = multiprocessing.get_context("spawn")  # a forked copy of a threaded parent can deadlock
         self._workers: list[_Worker] = []
         self._lanes: Lanes | None = None
-        *theirs, mine = _deal(specs, num_processes)
+        self._specs, self._parts = specs, _deal(specs, num_processes, seconds)
+        *theirs, mine = self._parts
         try:
             for part in theirs:
                 self._workers.append(_Worker(context, part, (part, memory.blocks, layout, seed, stream, tolerant)))
@@ -95,6 +101,12 @@ class WorkerEngine:
 
     def replay(self, episodes: Sequence[Replay]) -> None:
         self._everywhere("replay", episodes)
+
+    def uneven(self) -> Mapping[int, float] | None:
+        """How long each environment took so far, where dealing them out by that would save a part worth the trouble."""
+        seconds = {env: took for part in self._everywhere("seconds") for env, took in part.items()}
+        now, then = (_longest(parts, seconds) for parts in (self._parts, _deal(self._specs, len(self._parts), seconds)))
+        return seconds if now > WORTH_DEALING_AGAIN * then else None
 
     def close(self) -> None:
         for worker in self._workers:
@@ -127,7 +139,7 @@ class _Worker:
 
     def send(self, request: str, *arguments: Any) -> None:
         try:
-            self._pipe.send((request, arguments))
+            self._pipe.send_bytes(pickle.dumps((request, arguments)))  # Connection.send is made for more, and slower
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._died() from error
 
@@ -178,16 +190,30 @@ def _look_for_message(pipe: Connection) -> bool:
     return bool(found)
 
 
-def _deal(specs: Sequence[LaneSpec], num_processes: int) -> list[list[LaneSpec]]:
+def _deal(
+    specs: Sequence[LaneSpec], num_processes: int, seconds: Mapping[int, float] | None = None
+) -> list[list[LaneSpec]]:
     """Specs for each process. All wait for the slowest, so costly tasks must not meet in one.
 
-    Neighbours in a list of tasks cost alike, and replicas of a task cost the same: each round of the dealing gives them
-    to different processes, and begins with another one than the round before.
+    Where it is known how long each environment takes, the longest goes first, to whoever has least to do. Else:
+    neighbours in a list of tasks cost alike, and replicas of a task cost the same, so each round of the dealing gives
+    them to different processes, and begins with another one than the round before.
     """
     parts: list[list[LaneSpec]] = [[] for _ in range(num_processes)]
+    if seconds is not None:
+        load = [0.0] * num_processes
+        for spec in sorted(specs, key=lambda spec: -seconds[spec.env]):
+            least = load.index(min(load))
+            parts[least].append(spec)
+            load[least] += seconds[spec.env]
+        return parts
     for place, spec in enumerate(sorted(specs, key=lambda spec: (spec.replica, spec.task_index))):
         parts[(place + place // num_processes) % num_processes].append(spec)
     return parts
+
+
+def _longest(parts: Sequence[Sequence[LaneSpec]], seconds: Mapping[int, float]) -> float:
+    return max(sum(seconds[spec.env] for spec in part) for part in parts)
 
 
 def _serve(
@@ -212,7 +238,7 @@ def _serve(
         while True:
             _look_for_message(pipe)
             request, arguments = pipe.recv()
-            pipe.send((None, getattr(lanes, request)(*arguments)))
+            pipe.send_bytes(pickle.dumps((None, getattr(lanes, request)(*arguments))))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except EnvError as error:

@@ -412,6 +412,30 @@ def running(pid):
         return False
 
 
+def test_processes_get_equal_shares_by_what_was_measured():
+    any_task = task("toy", "toy-reach")
+    specs = [LaneSpec(env, any_task, env, 0, 1) for env in range(4)]
+    seconds = {0: 5.0, 1: 4.0, 2: 3.0, 3: 3.0}
+    # the longest first, each to whoever has least to do: 5, 4, then 3 to the second (7), then 3 to the first (8)
+    assert [[spec.env for spec in part] for part in _deal(specs, 2, seconds)] == [[0, 3], [1, 2]]
+
+
+def test_sharing_the_work_out_again_changes_no_result(monkeypatch):
+    dealt = []
+    monkeypatch.setattr("suites.workers.WORTH_DEALING_AGAIN", 0.0)
+    rebuild = VectorEnv._rebuild
+    monkeypatch.setattr(
+        VectorEnv, "_rebuild", lambda self, seconds=None: (dealt.append(seconds), rebuild(self, seconds))
+    )
+    with toys(6, num_processes=2) as env, toys(6) as undisturbed:
+        env.reset(), undisturbed.reset()
+        moves = actions(env, 50)
+        assert_equal(play(env, moves), play(undisturbed, moves))
+    (seconds,) = dealt
+    assert sorted(seconds) == list(range(6)), "once, by the time of every environment"
+    assert min(seconds.values()) > 0
+
+
 def test_closing_twice_is_harmless_and_leaves_no_process():
     env = toys(num_processes=2)
     pid = env._engines._engines[0]._workers[0]._process.pid
