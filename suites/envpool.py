@@ -46,7 +46,8 @@ class PoolEngine:
             if pool_id(task) not in known:
                 raise SuiteError(f"{task.name}: EnvPool has no {pool_id(task)}; use engine: native")
         self._arrays = arrays
-        self._rows = np.array([spec.env for spec in specs])
+        alone = len(specs) == len(arrays.reward)
+        self._rows = slice(None) if alone else np.array([spec.env for spec in specs])
         self._pools = [_Pool(group, arrays, seed, stream, num_threads) for group in by_task.values()]
         self._repeats = max(pool.repeats for pool in self._pools)
 
@@ -67,7 +68,7 @@ class PoolEngine:
                 if repeat <= pool.repeats:
                     pool.collect(last=repeat == pool.repeats)
         self._arrays.observation[self._rows] = self._arrays.next_observation[self._rows]
-        return [episode for pool in self._pools for episode in pool.finish()]
+        return [episode for pool in self._pools if pool.ended for episode in pool.finish()]
 
     def replay(self, episodes: Sequence[Replay]) -> None:
         """Bring environments into the middle of episodes by playing them again; those held elsewhere are passed by."""
@@ -129,8 +130,8 @@ class _Pool:
         observation, reward, terminated, truncated, info = self._pool.recv()
         self._paid = self._paid + reward
         self._length += last
-        self._ended = last and self._length == self._task.protocol.decisions
-        if np.count_nonzero(terminated) or np.count_nonzero(truncated) != self._ended * len(self.specs):
+        self.ended = last and self._length == self._task.protocol.decisions
+        if np.count_nonzero(terminated) or np.count_nonzero(truncated) != self.ended * len(self.specs):
             raise EnvError(
                 f"{self._place()}: EnvPool gave terminated {terminated.tolist()} and truncated {truncated.tolist()}; "
                 f"expected an end after {self._task.protocol.decisions} decisions and at no other time"
@@ -140,19 +141,17 @@ class _Pool:
             return
         self._next_observation[:] = flat(observation, self._task.name)
         self._reward[:] = self._paid
-        if self._ended or self._length == 1:
-            self._truncated[:] = self._ended
+        if self.ended or self._length == 1:
+            self._truncated[:] = self.ended
         self._return, self._paid = self._return + self._paid, 0.0
         if "success" in info:
             self._success = info["success"]
             self._success_any = np.maximum(self._success_any, self._success)
-        if self._ended and not self._seeds_are_spent():
+        if self.ended and not self._seeds_are_spent():
             self.send()  # EnvPool resets in the step after the last, and ignores its action
 
     def finish(self) -> list[Episode]:
         """The episodes that ended; the next ones have started then."""
-        if not self._ended:
-            return []
         ended = self._records()
         if self._seeds_are_spent():
             self.start(self._turn + 1)
@@ -194,7 +193,7 @@ class _Pool:
         return EpisodeSeed(self._stream, self._seed, self._task.name, first).value
 
     def _begin(self, turn: int, observation: Any) -> None:
-        self._turn, self._length, self._ended = turn, 0, False
+        self._turn, self._length, self.ended = turn, 0, False
         self._paid = self._return = 0.0
         self._success = None
         self._success_any = 0

@@ -1,8 +1,9 @@
 """Lanes in this process and in worker processes, each holding many environments.
 
-A worker shares the arrays through anonymous shared memory and is woken by a message on a pipe. It leaves when the pipe
-closes, so none outlives its parent, however that ends. The parent takes a part of the environments itself: a process
-that only waits for others leaves its core idle for as long as it takes to wake up.
+A worker shares the arrays through anonymous shared memory. Steps are asked for and answered by counters in such memory
+(:class:`Turns`), everything else by messages on a pipe. A worker leaves when the pipe closes, so none outlives its
+parent, however that ends. The parent takes a part of the environments itself: a process that only waits for others
+leaves its core idle for as long as it takes to wake up.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
-import pickle
-import select
 import signal
 import time
 import traceback
@@ -40,7 +39,40 @@ WORTH_DEALING_AGAIN = 1.02
 """Dealing environments out again means to build them again, once, for what it saves in every step."""
 
 PATIENCE_SECONDS = 1e-3
-"""How long to look for a message before going to sleep: waking a sleeping core costs as much as stepping a task."""
+"""How long to look before going to sleep: waking a sleeping core costs as much as stepping a task."""
+
+NAP_SECONDS = 0.01
+"""How long a worker sleeps before it looks again, in case it fell asleep in the instant in which it was asked."""
+
+
+class Turns:
+    """Counters by which a parent and one worker hand steps to each other, in memory both see.
+
+    ``ASKED`` and ``DONE`` count steps. ``MAIL``: the answer to the last step is a message on the pipe. ``ASLEEP``: the
+    worker waits for the pipe, so that a message has to wake it.
+    """
+
+    # each in a cache line of its own, or the two cores would take it from each other
+    ASKED, DONE, MAIL, ASLEEP = 0, 8, 16, 24
+    BYTES = 8 * 32
+
+    def __init__(self, memory: Any) -> None:
+        self._cells = memoryview(memory).cast("B").cast("q")
+
+    def __getitem__(self, cell: int) -> int:
+        return self._cells[cell]
+
+    def __setitem__(self, cell: int, value: int) -> None:
+        self._cells[cell] = value
+
+    def reaches(self, cell: int, count: int) -> bool:
+        """Look for a moment, without going to sleep, whether a counter comes to ``count``."""
+        deadline = time.perf_counter() + PATIENCE_SECONDS
+        while self._cells[cell] != count:
+            if time.perf_counter() > deadline:
+                return False
+            os.sched_yield()  # whoever else needs the core goes first
+        return True
 
 
 class SharedMemory:
@@ -92,12 +124,14 @@ class WorkerEngine:
 
     def send(self) -> None:
         for worker in self._workers:
-            worker.send("receive")
+            worker.ask_for_step()
 
     def receive(self) -> list[Episode]:
         assert self._lanes is not None
-        mine = self._lanes.receive()
-        return [episode for episodes in (mine, *self._replies()) for episode in episodes]
+        ended = self._lanes.receive()
+        for worker in self._workers:
+            ended += worker.episodes()
+        return ended
 
     def replay(self, episodes: Sequence[Replay]) -> None:
         self._everywhere("replay", episodes)
@@ -133,23 +167,43 @@ class _Worker:
     def __init__(self, context: Any, specs: Sequence[LaneSpec], arguments: tuple[Any, ...]) -> None:
         self._tasks = ", ".join(dict.fromkeys(spec.task.name for spec in specs))
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, *arguments), daemon=True, name="m3po-environments")
+        memory = RawArray("B", Turns.BYTES)
+        self._turns, self._steps = Turns(memory), 0
+        self._process = context.Process(
+            target=_serve, args=(theirs, memory, *arguments), daemon=True, name="m3po-environments"
+        )
         self._process.start()
         theirs.close()  # the worker's is now the only other end: its death closes the pipe
 
+    def ask_for_step(self) -> None:
+        self._steps += 1
+        self._turns[Turns.ASKED] = self._steps
+        if self._turns[Turns.ASLEEP]:
+            self.send("wake")
+
+    def episodes(self) -> list[Episode]:
+        """Those that ended in the step asked for last, once it is done."""
+        if not self._turns.reaches(Turns.DONE, self._steps):
+            deadline = time.monotonic() + REPLY_SECONDS
+            # a message means that it is done, failed or gone
+            while self._turns[Turns.DONE] != self._steps and not self._pipe.poll(PATIENCE_SECONDS):
+                if time.monotonic() > deadline:
+                    raise self._hung(REPLY_SECONDS)
+        if self._turns[Turns.DONE] == self._steps and not self._turns[Turns.MAIL]:
+            return []
+        episodes: list[Episode] = self.reply(REPLY_SECONDS)
+        return episodes
+
     def send(self, request: str, *arguments: Any) -> None:
         try:
-            self._pipe.send_bytes(pickle.dumps((request, arguments)))  # Connection.send is made for more, and slower
+            self._pipe.send((request, arguments))
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._died() from error
 
     def reply(self, patience: float) -> Any:
         try:
-            if not (_look_for_message(self._pipe) or self._pipe.poll(patience)):
-                self._end_hung()
-                raise EnvWorkerError(
-                    f"an environment worker gave no answer for {patience:g} s and was ended; it held {self._tasks}"
-                )
+            if not self._pipe.poll(patience):
+                raise self._hung(patience)
             fault, value = self._pipe.recv()
         except (EOFError, ConnectionResetError) as error:
             raise self._died() from error
@@ -167,27 +221,20 @@ class _Worker:
             self._process.join()
         self._process.close()
 
-    def _end_hung(self) -> None:
+    def _hung(self, seconds: float) -> EnvWorkerError:
         """Have it say where it hangs, on the standard error of all, then end it."""
         assert self._process.pid is not None
         os.kill(self._process.pid, STACKS)
         self._process.join(timeout=STACK_SECONDS)
         self._process.kill()
+        return EnvWorkerError(
+            f"an environment worker gave no answer for {seconds:g} s and was ended; it held {self._tasks}"
+        )
 
     def _died(self) -> EnvWorkerError:
         self._process.join(timeout=2)
         code = self._process.exitcode
         return EnvWorkerError(f"an environment worker died (exit code {code}); it held {self._tasks}")
-
-
-def _look_for_message(pipe: Connection) -> bool:
-    """Look for a message for a moment without going to sleep; whether there is one."""
-    poll = select.poll()
-    poll.register(pipe.fileno(), select.POLLIN)
-    deadline = time.perf_counter() + PATIENCE_SECONDS
-    while not (found := poll.poll(0)) and time.perf_counter() < deadline:
-        os.sched_yield()  # whoever else needs the core goes first
-    return bool(found)
 
 
 def _deal(
@@ -218,6 +265,7 @@ def _longest(parts: Sequence[Sequence[LaneSpec]], seconds: Mapping[int, float]) 
 
 def _serve(
     pipe: Connection,
+    turns_memory: Any,
     specs: Sequence[LaneSpec],
     memory: list[Any],
     layout: Layout,
@@ -235,10 +283,7 @@ def _serve(
     try:
         lanes = Lanes(specs, Arrays.over(lambda _: next(blocks), layout), seed, stream, tolerant)
         pipe.send((None, None))
-        while True:
-            _look_for_message(pipe)
-            request, arguments = pipe.recv()
-            pipe.send_bytes(pickle.dumps((None, getattr(lanes, request)(*arguments))))
+        _answer(pipe, Turns(turns_memory), lanes)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except EnvError as error:
@@ -248,3 +293,23 @@ def _serve(
     finally:
         if lanes is not None:
             lanes.close()
+
+
+def _answer(pipe: Connection, turns: Turns, lanes: Lanes) -> None:
+    """Take steps when they are asked for, and answer messages between them; ends with an exception."""
+    steps = 0
+    while True:
+        if turns.reaches(Turns.ASKED, steps + 1):
+            steps += 1
+            episodes = lanes.receive()
+            if episodes:
+                pipe.send((None, episodes))
+            turns[Turns.MAIL] = bool(episodes)
+            turns[Turns.DONE] = steps
+            continue
+        turns[Turns.ASLEEP] = True
+        if turns[Turns.ASKED] == steps and pipe.poll(NAP_SECONDS):
+            request, arguments = pipe.recv()
+            if request != "wake":
+                pipe.send((None, getattr(lanes, request)(*arguments)))
+        turns[Turns.ASLEEP] = False
