@@ -56,8 +56,8 @@ def finish(folder: CellFolder, watch: Callable[[int], None] = lambda leader: Non
 def training(quick: bool) -> list[Measurement]:
     """PPO on mt10 end to end, without its evaluations, and the ceiling before and after it.
 
-    The bar is on Meta-World's own code, stepped by two processes that do nothing else. Our simulators, equal to the last
-    bit, are twice as fast, so that their ceiling says how much of a step is left to the agent.
+    The bar is on Meta-World's own code, stepped by two processes that do nothing else. Our simulators are equal to the
+    last bit and twice as fast, so that their ceiling says how much of a step is left to the agent.
     """
     tasks = load_suite("mt10").tasks
     episodes = 1 if quick else 6
