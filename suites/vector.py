@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from suites.errors import EnvError, EnvWorkerError, SuiteError
 from suites.families import spaces
 from suites.lanes import LaneSpec, Layout, Replay
 from suites.spec import EnvSpec, Episode, Stream, Task, VectorStep
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -107,15 +109,15 @@ class VectorEnv:
         self.restarts = 0
         """Times that worker processes were replaced."""
         self.stepping_since: float | None = None
-        """``time.monotonic`` when the step under way began, for whoever watches; ``None`` between steps."""
+        """``time.monotonic`` when the step or reset under way began, for whoever watches; ``None`` between them."""
 
     def reset(self) -> VectorStep:
         """Start the first episode of every environment, and the count of environment steps."""
-        self._engines.reset()
         self.env_step = 0
         self._episode = self._first_episode.copy()
         self._length[:] = 0
         self._playing[:] = True
+        self._robustly(Engines.reset)
         return self._start()
 
     def step(self, action: NDArray[np.float32]) -> VectorStep:
@@ -123,7 +125,12 @@ class VectorEnv:
         if self._last_observation is None:
             raise EnvError("step was called before reset")
         self._check_action(action)
-        episodes = self._step_engines(action)
+
+        def take(engines: Engines) -> list[Episode]:
+            engines.arrays.action[:] = action
+            return engines.step()
+
+        episodes = self._robustly(take)
         arrays = self._arrays
         self._check_numbers(some_ended=bool(episodes))
         self._taken[self._rows, self._length] = action
@@ -154,12 +161,12 @@ class VectorEnv:
             if (seconds := self._engines.uneven()) is not None:
                 self._rebuild(seconds)
 
-    def _step_engines(self, action: NDArray[np.float32]) -> list[Episode]:
+    def _robustly(self, act: Callable[[Engines], T]) -> T:
+        """What ``act`` gives, with lost workers replaced, and open to whoever watches how long it takes."""
         while True:
-            self._arrays.action[:] = action
             self.stepping_since = time.monotonic()
             try:
-                return self._engines.step()
+                return act(self._engines)
             except EnvWorkerError as error:
                 if self.restarts >= MAX_RESTARTS:
                     raise

@@ -288,6 +288,17 @@ def test_a_dead_worker_is_replaced_and_nothing_of_the_results_changes():
         assert env.env_step == undisturbed.env_step
 
 
+def test_a_worker_that_dies_in_a_reset_is_replaced_too():
+    with toys(num_processes=2) as env, toys() as undisturbed:
+        env.reset(), undisturbed.reset()
+        play(env, actions(env, 5))
+        os.kill(worker(env)._process.pid, signal.SIGKILL)
+        assert_equal([env.reset()], [undisturbed.reset()])
+        moves = actions(env, 8)
+        assert_equal(play(env, moves), play(undisturbed, moves))
+        assert env.restarts == 1
+
+
 def test_a_hung_worker_says_where_and_is_replaced(faulty, monkeypatch, capfd):
     monkeypatch.setattr("suites.workers.REPLY_SECONDS", 1.0)
     with toys(2, (faulty("hangs"), TOYS[0]), num_processes=2) as env:
