@@ -85,7 +85,7 @@ def unavailable(task: Task) -> str | None:
     except SuiteError as error:
         return str(error)
     if find_spec("envpool") is None:
-        return "engine envpool is not installed; pip install 'm3po-bench[envpool]', or use engine: native"
+        return "EnvPool is not installed; pip install 'm3po-bench[envpool]', or use engine: native"
     return None
 
 

@@ -66,14 +66,19 @@ class _Engines:
         self._fast: list[str] = []
         self._slow: list[str] = []
         self._doubts: list[str] = []
+        self._missing: set[str] = set()
 
     def choose(self, task: Task, choice: str, path: KeyPath) -> Task:
         """``task`` with its engine."""
         if choice not in ("auto", "envpool"):
             return task
         fast = task.model_copy(update={"engine": "envpool"})
-        if choice == "envpool" and (missing := unavailable(task)) is not None:
+        missing = unavailable(task)
+        if missing is not None and choice == "envpool" and missing not in self._missing:
             self._fault(path, missing)
+        if missing is not None:
+            self._missing.add(missing)
+            self._slow.append(task.name)
             return task
         certain, reason = certified(task)
         if not certain and choice == "auto":
@@ -90,7 +95,7 @@ class _Engines:
             return ()
         native = f"; native: {', '.join(self._slow)}" if self._slow else ""
         first = f"EnvPool simulates {len(self._fast)} of {len(self._fast) + len(self._slow)} tasks{native}"
-        return (first, *self._doubts)
+        return (first, *sorted(self._missing), *self._doubts)
 
 
 def _groups(values: dict[str, Any], key: str) -> list[tuple[KeyPath, TaskGroup]]:
