@@ -11,6 +11,7 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
+import platform
 import signal
 import time
 import traceback
@@ -45,6 +46,10 @@ NAP_SECONDS = 0.01
 """How long a worker sleeps before it looks again, in case it fell asleep in the instant in which it was asked."""
 
 
+ORDERED = platform.machine().lower() in ("x86_64", "amd64")
+"""Whether one core sees another's writes in the order they were made, as :class:`Turns` needs; else messages do it."""
+
+
 class Turns:
     """Counters by which a parent and one worker hand steps to each other, in memory both see.
 
@@ -67,7 +72,7 @@ class Turns:
 
     def reaches(self, cell: int, count: int) -> bool:
         """Look for a moment, without going to sleep, whether a counter comes to ``count``."""
-        deadline = time.perf_counter() + PATIENCE_SECONDS
+        deadline = time.perf_counter() + (PATIENCE_SECONDS if ORDERED else 0)
         while self._cells[cell] != count:
             if time.perf_counter() > deadline:
                 return False
@@ -176,6 +181,9 @@ class _Worker:
         theirs.close()  # the worker's is now the only other end: its death closes the pipe
 
     def ask_for_step(self) -> None:
+        if not ORDERED:
+            self.send("receive")
+            return
         self._steps += 1
         self._turns[Turns.ASKED] = self._steps
         if self._turns[Turns.ASLEEP]:
@@ -183,6 +191,10 @@ class _Worker:
 
     def episodes(self) -> list[Episode]:
         """Those that ended in the step asked for last, once it is done."""
+        episodes: list[Episode]
+        if not ORDERED:
+            episodes = self.reply(REPLY_SECONDS)
+            return episodes
         if not self._turns.reaches(Turns.DONE, self._steps):
             deadline = time.monotonic() + REPLY_SECONDS
             # a message means that it is done, failed or gone
@@ -191,7 +203,7 @@ class _Worker:
                     raise self._hung(REPLY_SECONDS)
         if self._turns[Turns.DONE] == self._steps and not self._turns[Turns.MAIL]:
             return []
-        episodes: list[Episode] = self.reply(REPLY_SECONDS)
+        episodes = self.reply(REPLY_SECONDS)
         return episodes
 
     def send(self, request: str, *arguments: Any) -> None:

@@ -288,6 +288,15 @@ def test_a_dead_worker_is_replaced_and_nothing_of_the_results_changes():
         assert env.env_step == undisturbed.env_step
 
 
+def test_where_writes_are_seen_out_of_order_messages_hand_steps_over(monkeypatch):
+    monkeypatch.setattr("suites.workers.ORDERED", False)
+    with toys(5, num_processes=2) as env, toys(5) as undisturbed:
+        env.reset(), undisturbed.reset()
+        moves = actions(env, 26)
+        assert_equal(play(env, moves), play(undisturbed, moves))
+        assert worker(env)._steps == 0, "no counter was used"
+
+
 def test_a_worker_that_dies_in_a_reset_is_replaced_too():
     with toys(num_processes=2) as env, toys() as undisturbed:
         env.reset(), undisturbed.reset()
