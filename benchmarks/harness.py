@@ -56,8 +56,8 @@ def finish(folder: CellFolder, watch: Callable[[int], None] = lambda leader: Non
 def training(quick: bool) -> list[Measurement]:
     """PPO on mt10 end to end, without its evaluations, and the ceiling before and after it.
 
-    The bar is on Meta-World's own code, stepped by two processes that do nothing else. Our simulators are equal to the
-    last bit and twice as fast, so that their ceiling says how much of a step is left to the agent.
+    The ceiling is that of the simulators PPO trains on. They are twice as fast as Meta-World's own code, which is shown
+    too.
     """
     tasks = load_suite("mt10").tasks
     episodes = 1 if quick else 6
@@ -71,10 +71,10 @@ def training(quick: bool) -> list[Measurement]:
     overhead = row["time/other"] / row["seconds"]
     return [
         Measurement(f"mt10: {PROCESSES} free processes, Meta-World's own code", package, "steps/s"),
-        Measurement(f"mt10: {PROCESSES} free processes, our faster code (ceiling)", ceiling, "steps/s"),
+        Measurement(f"mt10: {PROCESSES} free processes (ceiling)", ceiling, "steps/s"),
         Measurement("mt10: ppo training", speed, "steps/s"),
         Measurement("mt10: ppo training / Meta-World's own code", speed / package, "share", ">= 0.60"),
-        Measurement("mt10: ppo training / ceiling", speed / ceiling, "share"),
+        Measurement("mt10: ppo training / ceiling", speed / ceiling, "share", ">= 0.60"),
         Measurement("mt10: ppo, environments' share of time", row["time/env"] / row["seconds"], "share"),
         Measurement("mt10: ppo, agent's share of time", row["time/agent"] / row["seconds"], "share"),
         Measurement("mt10: ppo, harness's share of time", overhead, "share", "< 0.03"),
