@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,12 +26,12 @@ SAMPLE_SECONDS = 0.2
 
 
 @contextmanager
-def cell_of(suite: str, agent: str, env_steps: int) -> Iterator[CellFolder]:
+def cell_of(suite: str, agent: str, env_steps: int, changes: Sequence[str] = ()) -> Iterator[CellFolder]:
     """A fresh cell of one agent of a shipped suite, evaluated with one episode per task at its start and end."""
-    loaded = load_suite(suite)
+    loaded = load_suite(suite, changes)
     others = [f"agents.{name}=null" for name in loaded.suite.agents if name != agent]
     short = [f"budget.env_steps={env_steps}", f"evaluation.every={env_steps}", "evaluation.episodes=1", "seeds=1"]
-    (cell,) = build_study(load_suite(suite, [*others, *short])).cells
+    (cell,) = build_study(load_suite(suite, [*changes, *others, *short])).cells
     with tempfile.TemporaryDirectory() as results:
         folder = CellFolder(Path(results) / cell.id)
         folder.create(cell)

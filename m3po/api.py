@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ __all__ = [
     "AgentConfig",
     "Carry",
     "Decision",
+    "Diagnosed",
+    "Diagnostic",
     "EnvSpec",
     "Metrics",
     "SearchSpace",
@@ -214,4 +216,26 @@ class Agent(Protocol):
 
     def load(self, directory: Path) -> Carry:
         """Become what :meth:`save` wrote and return the carry saved with it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One thing about an agent that people look at while it trains.
+
+    ``values`` float ``[]``, ``[K]``, ``[H]``, ``[K, H]`` or ``[K, K]``, as ``axes`` say, NaN where nothing is known; K
+    are the tasks of the :class:`EnvSpec` and H steps ahead, the first of them 1. ``title`` is a label for figures.
+    """
+
+    title: str
+    axes: tuple[Literal["task", "horizon"], ...]
+    values: NDArray[np.float64]
+
+
+@runtime_checkable
+class Diagnosed(Protocol):
+    """What an :class:`Agent` may offer beyond the contract."""
+
+    def diagnose(self) -> Mapping[str, Diagnostic]:
+        """What there is to see, by name. Called after each evaluation; like evaluating, it changes nothing."""
         ...

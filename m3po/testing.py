@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from m3po.api import Agent, AgentConfig, Carry, Decision, EnvSpec, Transition, transition
+from m3po.api import Agent, AgentConfig, Carry, Decision, Diagnosed, EnvSpec, Transition, transition
 from suites.spec import VectorStep
 
 __all__ = ["DECISIONS", "NUM_ENVS", "check_agent"]
@@ -305,8 +305,8 @@ def _check_evaluation(make: Make, spec: EnvSpec, reference: list[_Record]) -> No
     for turn in range(DECISIONS):
         _require(
             _same(session.run(1), reference[turn : turn + 1]),
-            "act(explore=False) changed the training that followed; evaluation must neither draw from the training "
-            "generators nor update statistics",
+            "act(explore=False) or diagnose changed the training that followed; evaluation must neither draw from the "
+            "training generators nor update statistics",
         )
         if turn % 3 == 0:
             decision = _act(session.agent, spec, carry, step, explore=False)
@@ -317,6 +317,23 @@ def _check_evaluation(make: Make, spec: EnvSpec, reference: list[_Record]) -> No
                 "must not change the carry it is given",
             )
             step, carry = env.step(decision.action), decision.carry
+            if isinstance(session.agent, Diagnosed):
+                _check_diagnostics(session.agent, spec)
+
+
+def _check_diagnostics(agent: Diagnosed, spec: EnvSpec) -> None:
+    """That they are shaped as they say; that looking changes nothing shows in the training that follows."""
+    for name, shown in agent.diagnose().items():
+        sizes = {"task": spec.num_tasks, "horizon": None}
+        _require(
+            set(shown.axes) <= set(sizes) and len(shown.axes) == shown.values.ndim,
+            f"diagnose: {name} has the axes {shown.axes} and values of shape {shown.values.shape}; give one of "
+            f"{', '.join(map(repr, sizes))} for each",
+        )
+        _require(
+            all(sizes[axis] in (None, size) for axis, size in zip(shown.axes, shown.values.shape, strict=True)),
+            f"diagnose: {name} has shape {shown.values.shape} along {shown.axes}; there are {spec.num_tasks} tasks",
+        )
 
 
 def _check_carry(make: Make, spec: EnvSpec) -> None:

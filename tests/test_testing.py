@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from m3po.api import AgentConfig, Decision, EnvSpec, Transition
+from m3po.api import AgentConfig, Decision, Diagnostic, EnvSpec, Transition
 from m3po.testing import check_agent
 
 
@@ -193,6 +193,22 @@ class ForgetsItsSchedule(Correct):
         return carry
 
 
+class DrawsWhenDiagnosed(Correct):
+    def diagnose(self) -> dict[str, Diagnostic]:
+        self.generator.normal()
+        return {}
+
+
+class MisshapenDiagnostic(Correct):
+    def diagnose(self) -> dict[str, Diagnostic]:
+        return {"gap": Diagnostic("Gap", ("task",), np.zeros((1, 5)))}
+
+
+class DiagnosticOfOtherTasks(Correct):
+    def diagnose(self) -> dict[str, Diagnostic]:
+        return {"gap": Diagnostic("Gap", ("task", "horizon"), np.zeros((7, 5)))}
+
+
 class DrawsWhenSaved(Correct):
     def save(self, directory: Path, carry: Any) -> None:
         super().save(directory, carry)
@@ -211,6 +227,9 @@ BROKEN = {
     OutOfRange: r"outside \[-1, 1\]",
     ActsInPaddedEntries: "entries the task does not have",
     DrawsInEvaluation: "changed the training that followed; evaluation",
+    DrawsWhenDiagnosed: "diagnose changed the training that followed; evaluation",
+    MisshapenDiagnostic: r"axes \('task',\) and values of shape \(1, 5\)",
+    DiagnosticOfOtherTasks: r"shape \(7, 5\) along",
     RandomInEvaluation: "must be deterministic",
     ChangesTheCarryItIsGiven: "must not change the carry",
     KeepsTheCarry: "the carry must be forgotten",

@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from m3po.algorithm import diagnosis
 from m3po.algorithm.config import M3POConfig
 from m3po.algorithm.exploration import annealed, planned_policy
 from m3po.algorithm.fresh import FreshUpdate, step
 from m3po.algorithm.losses import model_loss, replayed_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
-from m3po.api import Decision, EnvSpec, Metrics, Transition
+from m3po.api import Decision, Diagnostic, EnvSpec, Metrics, Transition
 from m3po.kit.nets import MLP
 from m3po.kit.normalize import PercentileScale
 from m3po.kit.optim import FlatAdam, clip_grad_norm
@@ -124,8 +125,10 @@ class M3PO:
 
     def _encode(self, observation: NDArray[np.float32], task: NDArray[np.int64]) -> tuple[TaskModel, Tensor]:
         tasks = torch.from_numpy(task).to(self.device)
-        model = TaskModel(self.model, tasks, self.gamma[tasks], terminates=self.terminates)
-        return model, self.model.encode(torch.from_numpy(observation).to(self.device), tasks)
+        return self._bound(tasks), self.model.encode(torch.from_numpy(observation).to(self.device), tasks)
+
+    def _bound(self, task: Tensor) -> TaskModel:
+        return TaskModel(self.model, task, self.gamma[task], terminates=self.terminates)
 
     def _planning_noise(self, num_envs: int, *, explore: bool) -> Tensor:
         """Candidate noise ``[I, H, S, N, A]``; evaluation uses the same numbers for every decision and environment, so
@@ -208,7 +211,7 @@ class M3PO:
             torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), self.config.target_rate)
 
     def _improve_on_replay(self, latents: Tensor, task: Tensor, old_actor: MLP) -> Mapping[str, Tensor]:
-        model = TaskModel(self.model, task, self.gamma[task], terminates=self.terminates)
+        model = self._bound(task)
         model.embedding = model.embedding.detach()
         old = model.prior(latents, actor=old_actor)
         noise = _normal(old.mean.shape, self.noise)
@@ -220,6 +223,32 @@ class M3PO:
         if self.config.trust_region == "kl":
             self.penalty = adapt_penalty(self.penalty, float(loss.kl), self.config.kl_target)
         return loss.parts
+
+    # Looking
+
+    def diagnose(self) -> dict[str, Diagnostic]:
+        """See :mod:`m3po.algorithm.diagnosis`; nothing before there is replay to look at."""
+        c, tasks, steps = self.config, self.spec.num_tasks, diagnosis.STEPS
+        if self.replay is None or not self.replay.can_sample(steps):
+            return {}
+        stream = f"diagnosis at {self.env_step}"
+        batch = self.replay.sample(diagnosis.SEQUENCES, steps, numpy_generator(self.seed, stream), self.device)
+        noise = generator(self.seed, stream, self.device)
+        task, first = batch["task"][0], {name: rows[0] for name, rows in batch.items()}
+        with torch.no_grad():
+            model, latent = self._bound(task), self.model.encode(first["observation"], task)
+        actions = _normal((c.horizon, *first["action"].shape), noise)
+        found = diagnosis.latent_errors(self.model, batch, tasks) | diagnosis.embedding_similarity(self.model)
+        found |= diagnosis.policy_entropy(model, latent, actions[0], tasks)
+        if self.fresh is None:
+            found |= diagnosis.planned_values(model, latent, actions, tasks)
+        else:
+            found |= diagnosis.experienced_values(model, latent, first, self.fresh.bonus, self.beta, tasks)
+        if c.planner == "mppi":
+            candidates = _normal((c.iterations, c.horizon, c.samples, *first["action"].shape), noise)
+            scale = self.scale.scale(task)
+            found |= diagnosis.planning_effects(model, latent, candidates, scale, self.beta, c, tasks)
+        return found
 
     # Saving
 

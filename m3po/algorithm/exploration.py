@@ -19,7 +19,7 @@ from m3po.algorithm.model import TaskModel
 from m3po.kit.normalize import RunningMoments
 from m3po.kit.planning import Candidates, Plan, plan
 
-__all__ = ["DiscrepancyBonus", "annealed", "one_step_discrepancy", "planned_policy", "planning_optimism"]
+__all__ = ["DiscrepancyBonus", "annealed", "one_step_values", "planned_policy", "planning_optimism"]
 
 
 def annealed(coef: float, env_step: int, steps: int) -> float:
@@ -38,21 +38,25 @@ class DiscrepancyBonus(nn.Module):
     def forward(self, discrepancy: Tensor, task: Tensor) -> Tensor:
         """Take in δ ``[B]`` of tasks ``[B]`` and return their bonuses ``[B]``."""
         self.moments.update(discrepancy.unsqueeze(-1), task)
+        return self.of(discrepancy, task)
+
+    def of(self, discrepancy: Tensor, task: Tensor) -> Tensor:
+        """The bonuses of δ under the moments as they are."""
         return self.moments.normalize(discrepancy.unsqueeze(-1), task, self.clip).squeeze(-1).clamp(min=0.0)
 
 
 @torch.no_grad()
-def one_step_discrepancy(
+def one_step_values(
     model: TaskModel, latent: Tensor, action: Tensor, reward: Tensor, next_value: Tensor, terminated: Tensor
-) -> Tensor:
-    """δ ``[...]`` of transitions: ``latent [..., L]``, ``action [..., A]``, the rest ``[...]``.
+) -> tuple[Tensor, Tensor]:
+    """Q_MB and Q_MF ``[...]`` of transitions: ``latent [..., L]``, ``action [..., A]``, the rest ``[...]``.
 
     ``next_value`` is V_f(h(o')).
     """
     following, believed, gamma = model.step(latent, action)
     model_based = believed + gamma * model.value(following)
     model_free = reward + model.gamma * (~terminated) * next_value
-    return (model_based - model_free).abs()
+    return model_based, model_free
 
 
 def planning_optimism(model: TaskModel, coef: float, clip: float, latent: Tensor, candidates: Candidates) -> Tensor:

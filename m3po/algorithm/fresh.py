@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from m3po.algorithm.config import M3POConfig
-from m3po.algorithm.exploration import DiscrepancyBonus, one_step_discrepancy, planned_policy
+from m3po.algorithm.exploration import DiscrepancyBonus, one_step_values, planned_policy
 from m3po.algorithm.losses import PolicyLoss, fresh_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import EnvSpec, Transition
@@ -103,7 +103,8 @@ class FreshUpdate:
         next_latent = self.model.encode(rollout["next_observation"], task)
         next_value = self.model.scalar(self.model.model_free_logits(next_latent, e))
         terminated, reward = rollout["terminated"], rollout["reward"]
-        discrepancy = one_step_discrepancy(model, latent, rollout["action"], reward, next_value, terminated)
+        believed, experienced = one_step_values(model, latent, rollout["action"], reward, next_value, terminated)
+        discrepancy = (believed - experienced).abs()
         bonus = beta * self.bonus(discrepancy.flatten(), task.flatten()).view_as(reward)
         augmented = reward + bonus if self.config.discrepancy == "reward" else reward
         ended = terminated | rollout["truncated"]

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from m3po.api import Diagnostic
 from suites.spec import Budget, Episode, Evaluation, Stream, Task
 
-__all__ = ["FINAL", "Cell", "CellEntry", "CellStatus", "EvaluationRecord", "State", "normalised_score"]
+__all__ = [
+    "FINAL",
+    "Cell",
+    "CellEntry",
+    "CellStatus",
+    "EvaluationRecord",
+    "State",
+    "diagnostic_rows",
+    "normalised_score",
+]
 
 State = Literal["pending", "running", "done", "failed", "diverged", "preempted"]
 """``preempted``: stopped on request, with a checkpoint to go on from."""
@@ -162,3 +173,16 @@ def normalised_score(tasks: tuple[Task, ...], scores: Mapping[str, list[float]])
         episodes = scores[task.name]
         parts.append((sum(episodes) / len(episodes) - task.protocol.low) / (task.protocol.high - task.protocol.low))
     return sum(parts) / len(parts)
+
+
+def diagnostic_rows(env_step: int, diagnostics: Mapping[str, Diagnostic]) -> Iterator[dict[str, Any]]:
+    """Rows of ``diagnostics.jsonl``: values as nested lists, null where they are not finite."""
+    for name, shown in diagnostics.items():
+        values = _plain(shown.values.tolist())
+        yield {"env_step": env_step, "name": name, "title": shown.title, "axes": list(shown.axes), "values": values}
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_plain(value) for value in values]
+    return values if math.isfinite(values) else None

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from m3po.api import Agent, Carry, Metrics
+from m3po.api import Agent, Carry, Diagnosed, Metrics
 from m3po.bench.checkpoints import Checkpoint, Checkpoints, load_tree, save_tree
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.loop import Clock, Diverged, Preempted
-from m3po.bench.records import Cell, CellStatus, State, normalised_score
+from m3po.bench.records import Cell, CellStatus, State, diagnostic_rows, normalised_score
 from m3po.bench.store import CellFolder, StoreError
 from suites.spec import Episode, VectorStep
 from suites.vector import VectorEnv
@@ -105,6 +105,7 @@ class CellSession:
         self.checkpoints = Checkpoints(folder.path / "checkpoints")
         self._metrics_every = max(1, cell.evaluation.every // METRIC_ROWS_PER_EVALUATION)
         self._checkpointed_at = time.monotonic()
+        self._logs = (folder.evaluations, folder.metrics, folder.diagnostics)
 
     def start(self) -> tuple[VectorStep, Carry]:
         """The first step and carry: of the newest checkpoint where there is one, else of a new run.
@@ -113,8 +114,8 @@ class CellSession:
         """
         checkpoint = self.checkpoints.newest()
         kept = checkpoint.env_step if checkpoint else -1
-        self.folder.evaluations.keep_until(kept)
-        self.folder.metrics.keep_until(kept)
+        for log in self._logs:
+            log.keep_until(kept)
         if checkpoint is not None:
             return self._restore(checkpoint)
         step, carry = self.env.reset(), self.agent.initial_carry(self.env.num_envs)
@@ -152,9 +153,12 @@ class CellSession:
 
     def _evaluate(self, env_step: int) -> None:
         records = self.evaluator(self.agent, env_step, self.clock.training, self.stop.asked)
-        self.clock.lap("evaluate")
         if records is None:
+            self.clock.lap("evaluate")
             return
+        if isinstance(self.agent, Diagnosed):
+            self.folder.diagnostics.append(diagnostic_rows(env_step, self.agent.diagnose()))
+        self.clock.lap("evaluate")
         self.folder.evaluations.append(record.model_dump(mode="json", by_alias=True) for record in records)
         scores: dict[str, list[float]] = {}
         for record in records:
@@ -181,8 +185,8 @@ class CellSession:
             state = {"env": self.env.state(), "progress": asdict(self.progress), "seconds": self.clock.seconds}
             save_tree(path, "harness", state)
 
-        self.folder.evaluations.sync()
-        self.folder.metrics.sync()
+        for log in self._logs:
+            log.sync()
         self.checkpoints.write(env_step, fill)
         self._checkpointed_at = time.monotonic()
 

@@ -201,6 +201,11 @@ class CellFolder:
         return RowLog(self.path / "metrics.jsonl")
 
     @property
+    def diagnostics(self) -> RowLog:
+        """What agents say of themselves at evaluations, one row per :class:`m3po.api.Diagnostic`."""
+        return RowLog(self.path / "diagnostics.jsonl")
+
+    @property
     def log(self) -> Path:
         """What the cell's processes printed."""
         return self.path / "log.txt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from m3po.algorithm.exploration import DiscrepancyBonus, annealed, one_step_discrepancy, planning_optimism
+from m3po.algorithm.exploration import DiscrepancyBonus, annealed, one_step_values, planning_optimism
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.kit.planning import Candidates
 
@@ -29,7 +29,7 @@ def test_beta_goes_to_zero_linearly() -> None:
     assert [annealed(2.0, s, 100) for s in (0, 25, 100, 1000)] == [2.0, 1.5, 0.0, 0.0]
 
 
-def test_one_step_discrepancy_by_hand() -> None:
+def test_one_step_values_by_hand() -> None:
     # An untrained model believes reward 0 and value 0: Q_MB = 0. Q_MF = 1 + 0.9 · 5 = 5.5, or 1 behind a terminal.
     spec = make_spec(tasks=1)
     model = WorldModel(spec, tiny())
@@ -37,8 +37,9 @@ def test_one_step_discrepancy_by_hand() -> None:
     bound = TaskModel(model, batch["task"][0], torch.full((2,), 0.9), terminates=False)
     z = model.encode(batch["observation"], batch["task"])
     terminated = torch.tensor([[False, True]])
-    delta = one_step_discrepancy(bound, z, batch["action"], torch.ones(1, 2), torch.full((1, 2), 5.0), terminated)
-    torch.testing.assert_close(delta, torch.tensor([[5.5, 1.0]]), atol=1e-5, rtol=0)
+    values = one_step_values(bound, z, batch["action"], torch.ones(1, 2), torch.full((1, 2), 5.0), terminated)
+    torch.testing.assert_close(values[0], torch.zeros(1, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(values[1], torch.tensor([[5.5, 1.0]]), atol=1e-5, rtol=0)
 
 
 def test_optimism_vanishes_where_model_and_critic_agree_and_is_bounded() -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from m3po.api import AgentConfig, Carry, Decision, EnvSpec, Metrics, SearchSpace, Transition
+from m3po.api import AgentConfig, Carry, Decision, Diagnostic, EnvSpec, Metrics, SearchSpace, Transition
 
 
 class NudgeConfig(AgentConfig):
@@ -41,7 +41,7 @@ class Nudge:
     Config: ClassVar[type[AgentConfig]] = NudgeConfig
 
     def __init__(self, spec: EnvSpec, config: NudgeConfig, *, seed: int, device: str) -> None:
-        self.config, self.updates = config, 0
+        self.config, self.updates, self.tasks = config, 0, spec.num_tasks
         self.generator = np.random.default_rng(seed)
         self.weights = self.generator.normal(size=(spec.observation_size, spec.action_dim))
         self.reward = np.zeros(())
@@ -81,6 +81,11 @@ class Nudge:
         self.weights = self.weights / max(1.0, float(np.abs(self.weights).max()))
         loss = float("nan") if self.config.fault == "metric" and self.updates >= 30 else float(self.reward)
         return {"loss": loss} if self.updates % 3 == 0 else {}
+
+    def diagnose(self) -> Mapping[str, Diagnostic]:
+        weight = np.full(self.tasks, self.weights.mean())
+        weight[0] = np.nan  # nothing is known of the first task
+        return {"weight": Diagnostic("Mean weight", ("task",), weight)}
 
     def _fail(self) -> None:
         if self.config.fault == "crash":

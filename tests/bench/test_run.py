@@ -89,6 +89,15 @@ def test_metrics_are_evenly_spaced_means(make_cell: MakeCell) -> None:
     assert {"agent/loss", "train/return/toy-reach"} <= set().union(*rows)
 
 
+def test_what_an_agent_says_of_itself_is_kept_with_each_evaluation(make_cell: MakeCell) -> None:
+    folder = make_cell(tasks="{family: toy, set: all}", mode="joint")
+    assert run_cell(folder.path) is not None
+    rows = folder.diagnostics.rows()
+    assert [row["env_step"] for row in rows] == sorted({row["env_step"] for row in evaluation_rows(folder.path)})
+    assert {(row["name"], row["title"], *row["axes"]) for row in rows} == {("weight", "Mean weight", "task")}
+    assert all(row["values"][0] is None and isinstance(row["values"][1], float) for row in rows)
+
+
 @pytest.mark.parametrize("steps_before", [1, 37, 100])
 def test_a_stopped_cell_goes_on_bit_for_bit(
     make_cell: MakeCell, steps_before: int, monkeypatch: pytest.MonkeyPatch
@@ -120,6 +129,7 @@ def test_a_stopped_cell_goes_on_bit_for_bit(
     assert finished.state == "done"
     assert evaluation_rows(parts.path) == evaluation_rows(whole.path)
     assert metric_rows(parts.path) == metric_rows(whole.path)
+    assert parts.diagnostics.rows() == whole.diagnostics.rows()
     assert _last_state(parts) == _last_state(whole)
     assert finished.seconds >= status.seconds
 
@@ -173,6 +183,7 @@ def test_rows_behind_the_last_checkpoint_are_written_again(
     assert run_cell(parts.path) is not None
     assert evaluation_rows(parts.path) == evaluation_rows(whole.path)
     assert metric_rows(parts.path) == metric_rows(whole.path)
+    assert parts.diagnostics.rows() == whole.diagnostics.rows()
 
 
 def _last_state(folder: CellFolder) -> tuple[str, bytes]:

@@ -1,0 +1,99 @@
+"""What people look at must mean what its name says, and looking must change nothing (the contract tests that)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from m3po.algorithm import diagnosis
+from m3po.algorithm.agent import M3PO
+from m3po.algorithm.exploration import DiscrepancyBonus
+from m3po.algorithm.model import TaskModel, WorldModel
+
+from .conftest import make_batch, make_spec, tiny
+
+
+class KnowsTheFuture(WorldModel):
+    """Its dynamics are looked up: what is reached from where."""
+
+    reached: list[Tensor]
+
+    def dynamics(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
+        return self.reached.pop(0)
+
+
+def test_a_perfect_model_has_error_0_and_standing_still_has_error_1() -> None:
+    spec = make_spec()
+    model, batch = KnowsTheFuture(spec, tiny()), make_batch(spec, horizon=4)
+    with torch.no_grad():
+        model.reached = list(model.encode(batch["next_observation"], batch["task"]))
+        start = model.encode(batch["observation"][0], batch["task"][0])
+    perfect = diagnosis.latent_errors(model, batch, 2)["model_error"]
+    assert perfect.axes == ("task", "horizon")
+    np.testing.assert_allclose(perfect.values, np.zeros((2, 4)), atol=1e-9)
+    model.reached = [start] * 4
+    np.testing.assert_allclose(diagnosis.latent_errors(model, batch, 2)["model_error"].values, np.ones((2, 4)))
+
+
+def test_steps_behind_the_end_of_an_episode_are_left_out() -> None:
+    spec = make_spec(tasks=1)
+    model, batch = KnowsTheFuture(spec, tiny()), make_batch(spec, horizon=3, size=2)
+    with torch.no_grad():
+        reached = list(model.encode(batch["next_observation"], batch["task"]))
+    # The first subsequence ends with its second step: its prediction three steps ahead, a wild one, must not count.
+    batch["truncated"][1, 0] = True
+    model.reached = [*reached[:2], reached[2] + torch.tensor([[100.0], [0.0]])]
+    errors = diagnosis.latent_errors(model, batch, 1)["model_error"].values
+    np.testing.assert_allclose(errors, np.zeros((1, 3)), atol=1e-9)
+
+
+def test_an_unseen_task_is_unknown_not_zero() -> None:
+    spec = make_spec(tasks=3)
+    model, batch = WorldModel(spec, tiny()), make_batch(make_spec(tasks=2))
+    assert np.isnan(diagnosis.latent_errors(model, batch, 3)["model_error"].values).all(-1).tolist() == [False] * 2 + [
+        True
+    ]
+
+
+def test_values_of_experienced_steps_and_the_share_of_their_bonus() -> None:
+    # An untrained model believes 0: Q_MB = 0. V_f = 0, so Q_MF = r = 1 and the gap is 1 (task 0), 3 (task 1).
+    spec = make_spec()
+    model, batch = WorldModel(spec, tiny()), make_batch(spec, horizon=1, size=4)
+    task = batch["task"][0]
+    bound = TaskModel(model, task, torch.full((4,), 0.9), terminates=False)
+    step = {name: rows[0] for name, rows in batch.items()} | {"reward": 1.0 + 2.0 * task}
+    bonus = DiscrepancyBonus(tasks=2, clip=2.0)
+    with torch.no_grad():
+        latent = model.encode(step["observation"], task)
+    shown = diagnosis.experienced_values(bound, latent, step, bonus, 0.5, 2)
+    np.testing.assert_allclose(shown["value_model_based"].values, [0, 0], atol=1e-6)
+    np.testing.assert_allclose(shown["value_model_free"].values, [1, 3], atol=1e-6)
+    np.testing.assert_allclose(shown["value_gap"].values, [1, 3], atol=1e-6)
+    # Fresh moments are mean 0, deviation 1: the bonus is 0.5 · min(gap, 2) = (0.5, 1) of rewards (1, 3).
+    np.testing.assert_allclose(shown["discrepancy_share"].values, [0.5 / 1.5, 1 / 4], atol=1e-5)
+
+
+@pytest.mark.parametrize("beta", [0.0, 5.0])
+def test_the_discrepancy_moves_weight_only_where_it_has_any(beta: float) -> None:
+    spec, config = make_spec(tasks=1), tiny(discrepancy="planning")
+    agent = M3PO(spec, config, seed=0, device="cpu")
+    with torch.no_grad():
+        torch.nn.init.normal_(agent.model.critics[0][-1].weight)  # so that the critic and the H-step return differ
+    task = torch.zeros(5, dtype=torch.int64)
+    bound = TaskModel(agent.model, task, agent.gamma[task], terminates=False)
+    latent = torch.rand(5, config.latent)
+    noise = torch.randn(1, config.horizon, config.samples, 5, spec.action_dim)
+    shown = diagnosis.planning_effects(bound, latent, noise, torch.ones(5), beta, config, 1)
+    assert (shown["discrepancy_share"].values > 1e-3).all() == (beta > 0)
+    assert (shown["planner_gain"].values > 0).all()
+
+
+def test_similarity_of_embeddings_is_their_cosine() -> None:
+    model = WorldModel(make_spec(), tiny(task_embedding=2))
+    with torch.no_grad():
+        model.embedding.weight.copy_(torch.tensor([[3.0, 0.0], [1.0, 1.0]]))
+    shown = diagnosis.embedding_similarity(model)["embedding_similarity"]
+    np.testing.assert_allclose(shown.values, [[1, 0.5**0.5], [0.5**0.5, 1]], atol=1e-6)
+    assert diagnosis.embedding_similarity(WorldModel(make_spec(tasks=1), tiny())) == {}
