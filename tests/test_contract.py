@@ -22,7 +22,7 @@ M3PO = {
     "batch": 4,
     "updates_per_step": 0.1,
     "learning_starts": 24,
-    "rollout_length": 6,
+    "rollout_size": 18,
 }
 TINY: Mapping[str, Mapping[str, Any]] = {
     "random": {},

@@ -154,9 +154,11 @@ class M3PO:
         self.rows += 1
 
     def update(self) -> Metrics:
-        """One policy iteration whenever T new rows are there and learning has started."""
-        ready = self.replay is not None and self.replay.can_sample(self.config.model_horizon)
-        if not ready or self.rows < self.config.rollout_length or self.env_step < self.config.learning_starts:
+        """One policy iteration whenever a rollout is there and learning has started."""
+        c = self.config
+        if self.replay is None or not self.replay.can_sample(c.model_horizon):
+            return {}
+        if self.rows * self.replay.num_envs < c.rollout_size or self.env_step < c.learning_starts:
             return {}
         self.rows = 0
         return self._iterate()

@@ -21,7 +21,7 @@ _PAPER = {
     "discrepancy_coef": 1.0,
     "discrepancy_steps": 1_000_000,
     "horizon": 5,
-    "rollout_length": 128,
+    "rollout_size": 1024,
     "actor_lr": 3e-4,
 }
 
@@ -114,8 +114,10 @@ class M3POConfig(AgentConfig):
     """kl: adaptive penalty on KL(π_old ‖ π); clip: PPO's surrogate and a target-KL stop, on fresh data only."""
     likelihood: Literal["planner", "prior"] = "planner"
     """Whose likelihood ratio fresh data uses; without a planner it is the prior's. (paper: planner)"""
-    rollout_length: int = Field(default=16, ge=1)
-    """T decisions per environment between two policy iterations; π_old is the policy at the start of one. (ours)"""
+    rollout_size: int = Field(default=128, ge=1)
+    """Decisions of all environments together between two policy iterations, at least one of each; π_old is the policy
+    at the start of one. So many environments mean short rollouts, not rare iterations. (ours; reference code: 128 of
+    each environment)"""
     kl_target: float = Field(default=0.05, gt=0)
     """KL that the penalty steers to, or at which the epochs of the clipped form stop (×1.5). (ours, measured)"""
     clip: float = Field(default=0.2, gt=0, lt=1)
@@ -161,10 +163,10 @@ class M3POConfig(AgentConfig):
             )
         if self.discrepancy == "planning" and self.planner == "none":
             problems.append("'discrepancy: planning' needs a planner; set 'planner: mppi' or 'discrepancy: none'")
-        if self.rollout_length * num_envs < self.minibatches and self.actor_data == "fresh":
+        if max(self.rollout_size, num_envs) < self.minibatches and self.actor_data == "fresh":
             problems.append(
-                f"{self.minibatches} minibatches of a rollout of {self.rollout_length} × {num_envs} decisions would be "
-                "empty; lower 'minibatches' or raise 'rollout_length'"
+                f"{self.minibatches} minibatches of a rollout of {max(self.rollout_size, num_envs)} decisions would be "
+                "empty; lower 'minibatches' or raise 'rollout_size'"
             )
         if self.learning_starts >= env_steps:
             problems.append(

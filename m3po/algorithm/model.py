@@ -45,7 +45,7 @@ class WorldModel(nn.Module):
         embedding = config.task_embedding if spec.num_tasks > 1 else 0
         state, state_action = latent + embedding, latent + spec.action_dim + embedding
         self.critic_form = config.critic
-        self.embedding = TaskEmbedding(spec.num_tasks, embedding)
+        self.embedding = TaskEmbedding(spec.task_names, embedding)
         self.encoder = MLP(spec.observation_size + embedding, [width], latent, last=SimNorm())
         self.dynamics_net = MLP(state_action, [width, width], latent, last=SimNorm())
         self.reward_net = MLP(state_action, [width, width], bins)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from m3po.kit.seeding import generator
+
 __all__ = ["MLP", "NormedLinear", "SimNorm", "TaskEmbedding", "last_linear", "orthogonal_", "sim_norm"]
 
 
@@ -72,12 +74,17 @@ def last_linear(module: nn.Module) -> nn.Linear:
 
 
 class TaskEmbedding(nn.Module):
-    """Learned embedding ``[B, E]`` of task indices ``[B]``, of length at most one; ``size`` 0 means none."""
+    """Learned embedding ``[B, E]`` of task indices ``[B]``, of length at most one; ``size`` 0 means none.
 
-    def __init__(self, tasks: int, size: int) -> None:
+    A task's first embedding follows from its name (and torch's global generator), whatever place it has in a suite.
+    """
+
+    def __init__(self, names: Sequence[str], size: int) -> None:
         super().__init__()
         self.size = size
-        self.weight = nn.Parameter(torch.randn(tasks, size) / max(1, size) ** 0.5)
+        base = int(torch.randint(2**62, ())) if size else 0
+        rows = [torch.randn(size, generator=generator(base, name)) for name in names]
+        self.weight = nn.Parameter(torch.stack(rows) / max(1, size) ** 0.5)
 
     def forward(self, task: Tensor) -> Tensor:
         rows = self.weight[task]

@@ -41,7 +41,7 @@ def tiny(**changes: Any) -> M3POConfig:
         "hidden": 16,
         "batch": 8,
         "samples": 8,
-        "rollout_length": 8,
+        "rollout_size": 32,
         "learning_starts": 0,
         "task_embedding": 4,
         "replay_capacity": 1000,

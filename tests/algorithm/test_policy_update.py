@@ -39,7 +39,7 @@ def rollout(agent: M3PO, rows: int, num_envs: int = 4, seed: int = 0) -> list[Tr
 
 
 def test_before_any_step_only_the_acting_policys_ratio_is_one(spec: EnvSpec) -> None:
-    agent = M3PO(spec, tiny(**FRESH, rollout_length=99), seed=0, device="cpu")
+    agent = M3PO(spec, tiny(**FRESH, rollout_size=999), seed=0, device="cpu")
     for transition in rollout(agent, 6):
         agent.observe(transition)
     assert agent.fresh is not None
@@ -55,7 +55,7 @@ def test_before_any_step_only_the_acting_policys_ratio_is_one(spec: EnvSpec) -> 
 
 def test_gradients_reach_the_actor_through_the_planner(spec: EnvSpec) -> None:
     agent = M3PO(
-        spec, tiny(**FRESH, likelihood="planner", rollout_length=6, updates_per_step=1e-9), seed=0, device="cpu"
+        spec, tiny(**FRESH, likelihood="planner", rollout_size=24, updates_per_step=1e-9), seed=0, device="cpu"
     )
     before = [p.clone() for p in agent.model.actor.parameters()]
     others = [p.clone() for n, p in agent.model.named_parameters() if not n.startswith(("actor", "model_free"))]
@@ -69,7 +69,7 @@ def test_gradients_reach_the_actor_through_the_planner(spec: EnvSpec) -> None:
 
 def test_each_environment_closes_its_own_advantage(spec: EnvSpec) -> None:
     """Error 2: one bootstrap value for all. Changing environment 0's last successor moves only its advantages."""
-    agent = M3PO(spec, tiny(**FRESH, discrepancy_coef=0.0, rollout_length=99), seed=0, device="cpu")
+    agent = M3PO(spec, tiny(**FRESH, discrepancy_coef=0.0, rollout_size=999), seed=0, device="cpu")
     torch.nn.init.normal_(agent.model.model_free[-1].weight)
     for transition in rollout(agent, 4):
         agent.observe(transition)
@@ -141,6 +141,19 @@ def test_targets_follow_slowly(spec: EnvSpec) -> None:
             torch.testing.assert_close(slow, old[name] + 0.1 * (fast - old[name]))
     assert any(not torch.equal(p, old[n]) for n, p in agent.target.named_parameters())
     assert not any(p.requires_grad for p in agent.target.parameters())
+
+
+@pytest.mark.parametrize(("num_envs", "rows"), [(2, 6), (4, 3), (50, 1)])
+def test_iterations_come_after_equally_many_decisions_of_few_and_many_environments(
+    spec: EnvSpec, num_envs: int, rows: int
+) -> None:
+    # A rollout of 12 decisions is 6 rows of 2 environments, 3 of 4, and one of 50, which is more than 12 already.
+    agent = M3PO(spec, tiny(rollout_size=12, model_horizon=1, updates_per_step=0.02), seed=0, device="cpu")
+    iterated = []
+    for transition in rollout(agent, 6, num_envs):
+        agent.observe(transition)
+        iterated.append(bool(agent.update()))
+    assert iterated == [(row + 1) % rows == 0 for row in range(6)]
 
 
 @pytest.mark.parametrize(

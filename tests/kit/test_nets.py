@@ -60,7 +60,7 @@ def test_normed_linear_does_not_see_the_scale_of_its_input() -> None:
 
 
 def test_task_embedding_is_never_longer_than_one() -> None:
-    embedding = TaskEmbedding(2, 2)
+    embedding = TaskEmbedding(["a", "b"], 2)
     with torch.no_grad():
         embedding.weight.copy_(torch.tensor([[3.0, 4.0], [0.3, 0.4]]))
     # The first has length 5 and is shortened; the second has length 0.5 and stays.
@@ -68,4 +68,13 @@ def test_task_embedding_is_never_longer_than_one() -> None:
 
 
 def test_task_embedding_of_size_zero_is_nothing() -> None:
-    assert TaskEmbedding(3, 0)(torch.tensor([0, 2])).shape == (2, 0)
+    assert TaskEmbedding(["a", "b", "c"], 0)(torch.tensor([0, 2])).shape == (2, 0)
+
+
+def test_a_tasks_first_embedding_follows_its_name() -> None:
+    def embedding(seed: int, *names: str) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return TaskEmbedding(names, 4).weight
+
+    assert torch.equal(embedding(0, "a", "b", "c")[[2, 0, 1]], embedding(0, "c", "a", "b"))
+    assert not torch.equal(embedding(0, "a"), embedding(1, "a"))

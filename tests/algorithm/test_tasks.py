@@ -1,0 +1,75 @@
+"""Joint training: the order of tasks in a suite means nothing, and none sees another's numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from m3po.algorithm.agent import M3PO
+from m3po.algorithm.losses import model_loss, replayed_policy_loss
+from m3po.api import EnvSpec
+from m3po.kit.normalize import PercentileScale
+
+from .conftest import make_batch, make_spec, tiny
+
+ORDER = [2, 0, 1]
+"""Which task stands where in the other suite."""
+
+
+def permuted(spec: EnvSpec) -> EnvSpec:
+    """The same tasks in another order."""
+    return replace(
+        spec,
+        observation_mask=spec.observation_mask[ORDER],
+        action_mask=spec.action_mask[ORDER],
+        max_episode_steps=spec.max_episode_steps[ORDER],
+        action_repeat=spec.action_repeat[ORDER],
+        task_names=tuple(spec.task_names[k] for k in ORDER),
+    )
+
+
+def both() -> tuple[M3PO, M3PO]:
+    """Agents of one seed for the two orders; episodes, and so discounts, differ between tasks."""
+    spec = replace(make_spec(tasks=3), max_episode_steps=np.array([100, 200, 500]))
+    return tuple(M3PO(each, tiny(), seed=3, device="cpu") for each in (spec, permuted(spec)))  # type: ignore[return-value]
+
+
+def test_the_order_of_tasks_changes_no_decision() -> None:
+    one, other = both()
+    observation = np.random.default_rng(0).normal(size=(3, one.spec.observation_size)).astype(np.float32)
+    first = np.ones(3, bool)
+    for agent in (one, other):
+        # Untrained actors say nearly nothing; let them speak.
+        torch.manual_seed(0)
+        torch.nn.init.orthogonal_(list(agent.model.actor.modules())[-1].weight)
+    a = one.act(one.initial_carry(3), observation, first, np.arange(3), explore=False).action
+    b = other.act(other.initial_carry(3), observation[ORDER], first, np.arange(3), explore=False).action
+    np.testing.assert_allclose(a[ORDER], b, atol=1e-5)
+    assert np.abs(a[0] - a[1]).max() > 1e-3
+
+
+def test_the_order_of_tasks_changes_no_loss() -> None:
+    losses = []
+    where = torch.tensor(np.argsort(ORDER))
+    for agent, place in zip(both(), (torch.arange(3), where), strict=True):
+        batch = make_batch(make_spec(tasks=3), size=12)
+        batch["task"] = place[batch["task"]]
+        noise = torch.randn(batch["action"].shape, generator=torch.Generator().manual_seed(0))
+        model = model_loss(agent.model, agent.target, batch, agent.gamma, noise, agent.config, terminates=False)
+        task, latents = batch["task"].flatten(), model.latents.flatten(0, 1)
+        old = agent._bound(task).prior(latents)
+        policy, _ = replayed_policy_loss(
+            agent._bound(task), old, latents, noise.flatten(0, 1), torch.ones(len(task)), 1.0, 0.01
+        )
+        losses.append([loss.total.item() for loss in (model, policy)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_a_task_with_large_returns_does_not_scale_the_others() -> None:
+    scale = PercentileScale(2)
+    returns = torch.linspace(0, 1, 101)
+    scale.update(torch.cat([10 * returns, 1000 * returns]), torch.tensor([0] * 101 + [1] * 101))
+    # The 5-95 % range of a uniform spread is 0.9 of it.
+    torch.testing.assert_close(scale.scale(torch.tensor([0, 1])), torch.tensor([9.0, 900.0]))
