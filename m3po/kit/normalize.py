@@ -77,15 +77,21 @@ class PercentileScale(nn.Module):
     @torch.no_grad()
     def update(self, x: Tensor, group: Tensor | None = None) -> None:
         """Take in returns ``x [B]`` of groups ``group [B]``; a group's first batch sets its range."""
-        for k in range(self.low.shape[0]):
-            chosen = x if group is None else x[group == k]
-            if chosen.numel() == 0:
-                continue
-            quantiles = torch.quantile(chosen.float(), torch.tensor([0.05, 0.95], device=x.device))
-            rate = self.rate if bool(self.seen[k]) else 1.0
-            self.low[k] += rate * (quantiles[0] - self.low[k])
-            self.high[k] += rate * (quantiles[1] - self.high[k])
-            self.seen[k] = True
+        if group is None:
+            group = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
+        # All groups at once: sorted by value within sorted groups, each group's values lie side by side.
+        ordered = x.float().sort()
+        by_group = group[ordered.indices].sort(stable=True).indices
+        values, count = ordered.values[by_group], torch.bincount(group, minlength=len(self.seen))
+        here = count > 0
+        rate = torch.where(self.seen, self.rate, 1.0) * here
+        for bound, share in ((self.low, 0.05), (self.high, 0.95)):
+            place = share * (count - 1).clamp(min=0)
+            below = (count.cumsum(0) - count + place.long()).clamp(max=len(values) - 1)
+            above = (below + 1).clamp(max=len(values) - 1)
+            quantile = torch.lerp(values[below], values[above], place.frac())
+            bound += rate * (quantile - bound)
+        self.seen |= here
 
     def scale(self, group: Tensor | None = None) -> Tensor:
         """max(floor, P₉₅ − P₅): float32 ``[K]``, or ``[B]`` for the groups asked for."""
