@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from m3po.algorithm import diagnosis
 from m3po.algorithm.config import M3POConfig
-from m3po.algorithm.exploration import annealed, planned_policy
+from m3po.algorithm.exploration import DiscrepancyBonus, annealed, planned_policy
 from m3po.algorithm.fresh import FreshUpdate, step
-from m3po.algorithm.losses import model_loss, replayed_policy_loss
+from m3po.algorithm.losses import exploring_loss, model_loss, replayed_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import Decision, Diagnostic, EnvSpec, Metrics, Transition
 from m3po.kit.nets import MLP
@@ -46,7 +46,7 @@ from m3po.kit.trust_region import adapt_penalty
 
 __all__ = ["M3PO"]
 
-_WORLD = ("embedding", "dynamics_net", "reward_net", "termination_net", "critics")
+_WORLD = ("embedding", "dynamics_net", "reward_net", "termination_net", "critics", "exploring")
 """What the model's loss trains beside the encoder, which has a rate of its own. Actor and V_f have their own losses."""
 
 
@@ -71,6 +71,10 @@ class M3PO:
         self.world_optimizer = FlatAdam(world, config.model_lr)
         self.actor_optimizer = FlatAdam(self.model.actor, config.actor_lr)
         self.fresh = FreshUpdate(self.model, spec, config, self.gamma) if config.actor_data == "fresh" else None
+        self.bonus: DiscrepancyBonus | None = None
+        """Of replayed steps, for critics that explore."""
+        if config.exploring_critics:
+            self.bonus = DiscrepancyBonus(spec.num_tasks, config.discrepancy_clip).to(self.device)
         self.replay: SequenceReplay | None = None
         self.noise = generator(seed, "noise", self.device)
         self.sampling = numpy_generator(seed, "replay")
@@ -114,6 +118,7 @@ class M3PO:
         if self.config.planner == "mppi" and (trained or not explore):
             warm = torch.where(torch.from_numpy(first).to(self.device)[None, :, None], torch.nan, carry)
             noise = self._planning_noise(len(task), explore=explore)
+            model.exploring = explore and self.bonus is not None
             found = planned_policy(model, latent, noise, warm, self.beta if explore else 0.0, self.config)
             acting, plan = found.first, _moved_on(found.sequence.mean)
             extras = {"noise": noise.movedim(3, 0), "warm": warm.movedim(1, 0)}
@@ -188,7 +193,22 @@ class M3PO:
         batch = self.replay.sample(c.batch, c.model_horizon, self.sampling, self.device)
         noise = _normal(batch["action"].shape, self.noise)
         loss = model_loss(self.model, self.target, batch, self.gamma, noise, c, terminates=self.terminates)
-        parts = {**loss.parts, "model_grad_norm": self._step_model(loss.total)}
+        total, parts = loss.total, dict(loss.parts)
+        if self.bonus is not None:
+            exploring, more = exploring_loss(
+                self.model,
+                self.target,
+                batch,
+                loss,
+                self.gamma,
+                noise,
+                self.bonus,
+                self.beta,
+                c,
+                terminates=self.terminates,
+            )
+            total, parts = total + c.value_coef * exploring, parts | more
+        parts["model_grad_norm"] = self._step_model(total)
         if self.fresh is None:
             parts |= self._improve_on_replay(loss.latents.flatten(0, 1), batch["task"].flatten(), old)
         self._follow()
@@ -207,14 +227,16 @@ class M3PO:
     @torch.no_grad()
     def _follow(self) -> None:
         """EMA of what is read from the target: critics, embedding and, where it teaches, the encoder."""
-        names = ["critics", "embedding"] + ["encoder"] * (self.config.consistency_target == "ema")
-        for name in names:
-            slow, fast = self.target.get_submodule(name), self.model.get_submodule(name)
-            torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), self.config.target_rate)
+        names = ["critics", "exploring", "embedding"] + ["encoder"] * (self.config.consistency_target == "ema")
+        slow, fast = (
+            tuple(p for name in names for p in model.get_submodule(name).parameters())
+            for model in (self.target, self.model)
+        )
+        torch._foreach_lerp_(slow, fast, self.config.target_rate)
 
     def _improve_on_replay(self, latents: Tensor, task: Tensor, old_actor: MLP) -> Mapping[str, Tensor]:
         model = self._bound(task)
-        model.embedding = model.embedding.detach()
+        model.embedding, model.exploring = model.embedding.detach(), self.bonus is not None
         old = model.prior(latents, actor=old_actor)
         noise = _normal(old.mean.shape, self.noise)
         penalty = self.penalty if self.config.trust_region == "kl" else 0.0
@@ -242,10 +264,13 @@ class M3PO:
         actions = _normal((c.horizon, *first["action"].shape), noise)
         found = diagnosis.latent_errors(self.model, batch, tasks) | diagnosis.embedding_similarity(self.model)
         found |= diagnosis.policy_entropy(model, latent, actions[0], tasks)
-        if self.fresh is None:
+        bonus = self.bonus if self.fresh is None else self.fresh.bonus
+        if bonus is None:
             found |= diagnosis.planned_values(model, latent, actions, tasks)
         else:
-            found |= diagnosis.experienced_values(model, latent, first, self.fresh.bonus, self.beta, tasks)
+            found |= diagnosis.experienced_values(
+                model, latent, first, bonus, self.beta, tasks, critic_only=self.fresh is None
+            )
         if c.planner == "mppi":
             candidates = _normal((c.iterations, c.horizon, c.samples, *first["action"].shape), noise)
             scale = self.scale.scale(task)
@@ -263,6 +288,7 @@ class M3PO:
             "encoder_optimizer": self.encoder_optimizer.state(),
             "world_optimizer": self.world_optimizer.state(),
             "actor_optimizer": self.actor_optimizer.state(),
+            "bonus": None if self.bonus is None else self.bonus.state_dict(),
             "fresh": None if self.fresh is None else self.fresh.state(),
             "replay": None if self.replay is None else {"envs": self.replay.num_envs, **self.replay.state()},
             "noise": generator_state(self.noise),
@@ -282,6 +308,8 @@ class M3PO:
         self.encoder_optimizer.restore(state["encoder_optimizer"])
         self.world_optimizer.restore(state["world_optimizer"])
         self.actor_optimizer.restore(state["actor_optimizer"])
+        if self.bonus is not None:
+            self.bonus.load_state_dict(state["bonus"])
         if self.fresh is not None:
             self.fresh.restore(state["fresh"])
         if state["replay"] is not None:

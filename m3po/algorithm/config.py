@@ -99,7 +99,8 @@ class M3POConfig(AgentConfig):
 
     # Discrepancy bonus
     discrepancy: Literal["planning", "reward", "advantage", "none"] = "planning"
-    """Where |Q_MB − Q_MF| enters; ``reward`` and ``advantage`` need ``actor_data: fresh``. (paper: reward)"""
+    """Where |Q_MB − Q_MF| enters: the returns of candidate plans; the reward, of the last rollout or (``actor_data:
+    replay``) of critics that only explore; the advantage, with ``actor_data: fresh``. (paper: reward)"""
     discrepancy_coef: float = Field(default=0.5, ge=0)
     """β at the start. (ours; reference code: 1.0, successor: 0.1)"""
     discrepancy_steps: int = Field(default=200_000, ge=1)
@@ -149,13 +150,18 @@ class M3POConfig(AgentConfig):
     replay_capacity: int = Field(default=1_000_000, ge=1)
     """Transitions kept, over all environments. (TD-MPC2)"""
 
+    @property
+    def exploring_critics(self) -> bool:
+        """Whether critics of the augmented reward are learned beside the task's own."""
+        return self.discrepancy == "reward" and self.actor_data == "replay"
+
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         """See :meth:`m3po.api.AgentConfig.check`."""
         problems = check_vectors("m3po", spec)
-        if self.actor_data == "replay" and self.discrepancy in ("reward", "advantage"):
+        if self.actor_data == "replay" and self.discrepancy == "advantage":
             problems.append(
-                f"'discrepancy: {self.discrepancy}' works on fresh rollouts; "
-                "set 'actor_data: fresh' or 'discrepancy: planning'"
+                "'discrepancy: advantage' works on fresh rollouts; set 'actor_data: fresh', 'discrepancy: reward' or "
+                "'discrepancy: planning'"
             )
         if self.actor_data == "replay" and self.trust_region == "clip":
             problems.append(

@@ -10,19 +10,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from m3po.algorithm.config import M3POConfig
+from m3po.algorithm.exploration import DiscrepancyBonus, one_step_values
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.kit.distributions import Gaussian, gaussian_kl, gaussian_log_prob, squashed_log_prob
 from m3po.kit.returns import lambda_returns
 from m3po.kit.trust_region import approximate_kl, clipped_surrogate
 
-__all__ = ["ModelLoss", "PolicyLoss", "fresh_policy_loss", "model_loss", "replayed_policy_loss", "value_targets"]
+__all__ = [
+    "ModelLoss",
+    "PolicyLoss",
+    "exploring_loss",
+    "fresh_policy_loss",
+    "model_loss",
+    "replayed_policy_loss",
+    "value_targets",
+]
 
 
 class ModelLoss(NamedTuple):
-    """``total`` is a scalar to minimise; ``latents`` ``[H, B, L]`` are sg h(oₜ₊₁); ``parts`` for the log."""
+    """``total`` is a scalar to minimise; ``latents`` ``[H, B, L]`` are sg h(oₜ₊₁), ``predicted`` ``[H, B, L]`` are ẑₜ;
+    ``parts`` for the log."""
 
     total: Tensor
     latents: Tensor
+    predicted: Tensor
     parts: dict[str, Tensor]
 
 
@@ -73,7 +84,6 @@ def model_loss(
     """
     horizon = batch["reward"].shape[0]
     task, action = batch["task"][0], batch["action"]
-    ended = batch["terminated"] | batch["truncated"]
     online = TaskModel(model, task, gamma[task], terminates=terminates)
     with torch.no_grad():
         teacher = model if config.consistency_target == "online" else target
@@ -87,8 +97,7 @@ def model_loss(
     z, z_next = torch.stack(predicted[:-1]), torch.stack(predicted[1:])
     e = online.embedding.expand(horizon, *online.embedding.shape)
 
-    alive = torch.cumprod(torch.cat([torch.ones_like(ended[:1]), ~ended[:-1]]).float(), 0)
-    weight = alive * config.rho ** torch.arange(horizon, device=z.device, dtype=z.dtype)[:, None] / horizon
+    weight = _step_weights(batch, config.rho)
 
     def weighted(loss: Tensor) -> Tensor:
         return (weight * loss).sum(0).mean()
@@ -110,7 +119,52 @@ def model_loss(
         loss = F.binary_cross_entropy_with_logits(logit, batch["terminated"].float(), reduction="none")
         parts["termination_loss"] = weighted(loss)
         total = total + config.termination_coef * parts["termination_loss"]
-    return ModelLoss(total, latents, {k: v.detach() for k, v in parts.items()} | {"value_target": returns.mean()})
+    return ModelLoss(total, latents, z, {k: v.detach() for k, v in parts.items()} | {"value_target": returns.mean()})
+
+
+def exploring_loss(
+    model: WorldModel,
+    target: WorldModel,
+    batch: Mapping[str, Tensor],
+    loss: ModelLoss,
+    gamma: Tensor,
+    noise: Tensor,
+    bonus: DiscrepancyBonus,
+    beta: float,
+    config: M3POConfig,
+    *,
+    terminates: bool,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Σₜ ρᵗ CE(Q_x(sg ẑₜ, aₜ), xₜ) / H: critics that explore, whose gradient stops at the latents.
+
+    xₜ are :func:`value_targets` of r + β bonus(δ) with δ = |Q_MB − Q_MF| of the replayed steps, Q_MF by the same critic
+    as Q_MB: it is what the model's error is worth, and goes as the model becomes right.
+    """
+    task, reward = batch["task"][0], batch["reward"]
+    own = TaskModel(model, task, gamma[task], terminates=terminates)
+    slow = TaskModel(target, task, gamma[task], terminates=terminates, exploring=True)
+    with torch.no_grad():
+        latents = torch.cat([loss.predicted[:1], loss.latents[:-1]])
+        model_based, model_free = one_step_values(
+            own, latents, batch["action"], reward, own.value(loss.latents), batch["terminated"]
+        )
+        delta = (model_based - model_free).abs()
+        added = beta * bonus(delta.flatten(), batch["task"].flatten()).view_as(delta)
+        returns = value_targets(slow, own, loss.latents, {**batch, "reward": reward + added}, noise, config.td_lambda)
+    e = own.embedding.detach().expand(*loss.predicted.shape[:-1], own.embedding.shape[-1])
+    logits = model.critic_logits(loss.predicted.detach(), batch["action"], e, exploring=True)
+    weight = _step_weights(batch, config.rho)
+    total = torch.stack([(weight * model.regression_loss(head, returns)).sum(0).mean() for head in logits]).mean()
+    parts = {"exploring_loss": total.detach(), "discrepancy": delta.mean(), "bonus": added.mean()}
+    return total, parts
+
+
+def _step_weights(batch: Mapping[str, Tensor], rho: float) -> Tensor:
+    """ρᵗ/H ``[H, B]``, 0 behind the end of an episode."""
+    ended = batch["terminated"] | batch["truncated"]
+    alive = torch.cumprod(torch.cat([torch.ones_like(ended[:1]), ~ended[:-1]]).float(), 0)
+    steps = torch.arange(len(alive), device=alive.device, dtype=alive.dtype)
+    return alive * rho ** steps[:, None] / len(alive)
 
 
 def replayed_policy_loss(

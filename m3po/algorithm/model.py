@@ -9,6 +9,7 @@ d(z, a, e)   ``dynamics``                    ``[..., L]``, SimNorm
 R(z, a, e)   ``reward``                      two-hot over symlog bins
 C(z, a, e)   ``termination``                 logit ``[...]``
 Q_b or V_b   ``critics``                     M heads, two-hot over symlog bins
+Q_x or V_x   ``exploring``                   the same of the augmented reward, where asked for
 V_f(z, e)    ``model_free``                  two-hot over symlog bins
 π(a | z, e)  ``prior``                       Gaussian over pre-tanh actions
 ===========  ==============================  =====================================================
@@ -52,6 +53,8 @@ class WorldModel(nn.Module):
         self.termination_net = MLP(state_action, [width], 1)
         inputs = state_action if config.critic == "q" else state
         self.critics = nn.ModuleList(MLP(inputs, [width, width], bins) for _ in range(config.critics))
+        exploring = config.critics if config.exploring_critics else 0
+        self.exploring = nn.ModuleList(MLP(inputs, [width, width], bins) for _ in range(exploring))
         self.model_free = MLP(state, [width, width], bins)
         self.actor = MLP(state, [width, width], 2 * spec.action_dim)
         self.register_buffer("bins", torch.linspace(-config.bin_limit, config.bin_limit, bins))
@@ -61,7 +64,7 @@ class WorldModel(nn.Module):
 
     def _initialise(self) -> None:
         """Zero the last layers of all two-hot heads (predictions start at 0) and start π near N(0, 1)."""
-        for head in (self.reward_net, self.model_free, *self.critics):
+        for head in (self.reward_net, self.model_free, *self.critics, *self.exploring):
             last = last_linear(head)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -89,10 +92,10 @@ class WorldModel(nn.Module):
         logit = self.termination_net(torch.cat([z, a, e], -1))
         return logit.squeeze(-1)
 
-    def critic_logits(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
+    def critic_logits(self, z: Tensor, a: Tensor, e: Tensor, *, exploring: bool = False) -> Tensor:
         """All heads ``[M, ..., bins]``; the action is looked at only where the critic is a Q."""
         x = torch.cat([z, a, e] if self.critic_form == "q" else [z, e], -1)
-        return torch.stack([head(x) for head in self.critics])
+        return torch.stack([head(x) for head in (self.exploring if exploring else self.critics)])
 
     def model_free_logits(self, z: Tensor, e: Tensor) -> Tensor:
         """V_f(z, e) as logits ``[..., bins]``."""
@@ -116,11 +119,14 @@ class WorldModel(nn.Module):
 class TaskModel:
     """A world model bound to the tasks of a batch: what :func:`m3po.kit.planning.plan` plans in.
 
-    ``task`` int64 ``[N]``, ``gamma`` ``[N]``. Latents may have leading axes before N.
+    ``task`` int64 ``[N]``, ``gamma`` ``[N]``. Latents may have leading axes before N. ``exploring`` values by Q_x.
     """
 
-    def __init__(self, model: WorldModel, task: Tensor, gamma: Tensor, *, terminates: bool) -> None:
+    def __init__(
+        self, model: WorldModel, task: Tensor, gamma: Tensor, *, terminates: bool, exploring: bool = False
+    ) -> None:
         self.model, self.task, self.gamma, self.terminates = model, task, gamma, terminates
+        self.exploring = exploring
         self.embedding: Tensor = model.embedding(task)
         self.action_mask = model.action_mask[task]
 
@@ -143,14 +149,14 @@ class TaskModel:
     def action_values(self, latent: Tensor, action: Tensor) -> Tensor:
         """Q_b(z, a) of every head ``[M, ...]``: the heads themselves, or r̂ + γ(1 − d̂) V_b(d(z, a))."""
         if self.model.critic_form == "q":
-            logits = self.model.critic_logits(latent, action * self.action_mask, self._e(latent))
-            return self.model.scalar(logits)
+            return self.state_values(latent, action)
         following, reward, gamma = self.step(latent, action)
-        return reward + gamma * self.model.scalar(self.model.critic_logits(following, action, self._e(following)))
+        return reward + gamma * self.state_values(following, action)
 
     def state_values(self, latent: Tensor, action: Tensor) -> Tensor:
         """Every head's value ``[M, ...]`` of a state in which the policy does ``action`` (which V_b ignores)."""
-        return self.model.scalar(self.model.critic_logits(latent, action * self.action_mask, self._e(latent)))
+        a, e = action * self.action_mask, self._e(latent)
+        return self.model.scalar(self.model.critic_logits(latent, a, e, exploring=self.exploring))
 
     def value(self, latent: Tensor) -> Tensor:
         """V_b(z) = mean over heads, at the prior's mean action where the critic is a Q."""

@@ -11,6 +11,7 @@ from m3po.algorithm import diagnosis
 from m3po.algorithm.agent import M3PO
 from m3po.algorithm.exploration import DiscrepancyBonus
 from m3po.algorithm.model import TaskModel, WorldModel
+from m3po.kit.nets import last_linear
 
 from .conftest import make_batch, make_spec, tiny
 
@@ -67,7 +68,7 @@ def test_values_of_experienced_steps_and_the_share_of_their_bonus() -> None:
     bonus = DiscrepancyBonus(tasks=2, clip=2.0)
     with torch.no_grad():
         latent = model.encode(step["observation"], task)
-    shown = diagnosis.experienced_values(bound, latent, step, bonus, 0.5, 2)
+    shown = diagnosis.experienced_values(bound, latent, step, bonus, 0.5, 2, critic_only=False)
     np.testing.assert_allclose(shown["value_model_based"].values, [0, 0], atol=1e-6)
     np.testing.assert_allclose(shown["value_model_free"].values, [1, 3], atol=1e-6)
     np.testing.assert_allclose(shown["value_gap"].values, [1, 3], atol=1e-6)
@@ -80,7 +81,8 @@ def test_the_discrepancy_moves_weight_only_where_it_has_any(beta: float) -> None
     spec, config = make_spec(tasks=1), tiny(discrepancy="planning")
     agent = M3PO(spec, config, seed=0, device="cpu")
     with torch.no_grad():
-        torch.nn.init.normal_(agent.model.critics[0][-1].weight)  # so that the critic and the H-step return differ
+        # So that the critic and the H-step return differ.
+        torch.nn.init.normal_(last_linear(agent.model.critics[0]).weight)
     task = torch.zeros(5, dtype=torch.int64)
     bound = TaskModel(agent.model, task, agent.gamma[task], terminates=False)
     latent = torch.rand(5, config.latent)

@@ -162,6 +162,8 @@ def test_iterations_come_after_equally_many_decisions_of_few_and_many_environmen
         {"planner": "none", "discrepancy": "none"},
         {"iterations": 3},
         {"discrepancy": "none"},
+        {"discrepancy": "reward"},
+        {"discrepancy": "reward", "critic": "v"},
         {"trust_region": "none"},
         {"critic": "v"},
         {"consistency_target": "ema"},
@@ -195,7 +197,7 @@ def test_every_switch_learns_without_a_hitch(spec: EnvSpec, switches: dict[str, 
 @pytest.mark.parametrize(
     ("switches", "word"),
     [
-        ({"discrepancy": "reward"}, "fresh"),
+        ({"discrepancy": "advantage"}, "fresh"),
         ({"trust_region": "clip"}, "fresh"),
         ({"planner": "none"}, "planner"),
         ({"learning_starts": 10_000}, "budget"),

@@ -1,0 +1,101 @@
+"""The discrepancy in the reward of replayed steps: critics of their own learn it, the world model never sees it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from m3po.algorithm.agent import M3PO
+from m3po.algorithm.exploration import DiscrepancyBonus
+from m3po.algorithm.losses import exploring_loss, model_loss, value_targets
+from m3po.algorithm.model import TaskModel, WorldModel
+from m3po.api import EnvSpec
+from m3po.kit.nets import last_linear
+
+from .conftest import make_batch, tiny
+
+CONFIG = tiny(discrepancy="reward", td_lambda=0.8)
+
+
+class Fixed(DiscrepancyBonus):
+    """Pays the same for every step and notes the discrepancies."""
+
+    seen: Tensor
+
+    def forward(self, discrepancy: Tensor, task: Tensor) -> Tensor:
+        self.seen = discrepancy
+        return torch.full_like(discrepancy, 2.0)
+
+
+def losses(spec: EnvSpec, bonus: DiscrepancyBonus, beta: float) -> tuple[WorldModel, Tensor, Tensor]:
+    """A model whose critics differ from 0, its own loss and that of its exploring critics."""
+    torch.manual_seed(0)
+    model, gamma = WorldModel(spec, CONFIG), torch.full((spec.num_tasks,), 0.9)
+    for head in (*model.critics, *model.exploring):
+        torch.nn.init.normal_(last_linear(head).weight, std=0.1)
+    batch, noise = make_batch(spec), torch.zeros(3, 6, spec.action_dim)
+    loss = model_loss(model, model, batch, gamma, noise, CONFIG, terminates=False)
+    exploring, _ = exploring_loss(model, model, batch, loss, gamma, noise, bonus, beta, CONFIG, terminates=False)
+    return model, loss.total, exploring
+
+
+def test_the_bonus_reaches_neither_the_world_model_nor_its_critics(spec: EnvSpec) -> None:
+    model, _, exploring = losses(spec, Fixed(2, 2.0), beta=1.0)
+    exploring.backward()
+    touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert touched == {"exploring"}
+    assert losses(spec, Fixed(2, 2.0), beta=1.0)[1] == losses(spec, Fixed(2, 2.0), beta=0.0)[1]
+
+
+def test_without_a_bonus_they_learn_what_the_critics_learn(spec: EnvSpec) -> None:
+    torch.manual_seed(0)
+    model, gamma = WorldModel(spec, CONFIG), torch.full((spec.num_tasks,), 0.9)
+    for head, twin in zip(model.critics, model.exploring, strict=True):
+        torch.nn.init.normal_(last_linear(head).weight, std=0.1)
+        twin.load_state_dict(head.state_dict())
+    batch, noise = make_batch(spec), torch.zeros(3, 6, spec.action_dim)
+    loss = model_loss(model, model, batch, gamma, noise, CONFIG, terminates=False)
+    exploring, _ = exploring_loss(model, model, batch, loss, gamma, noise, Fixed(2, 2.0), 0.0, CONFIG, terminates=False)
+    assert exploring.item() == pytest.approx(loss.parts["value_loss"].item(), rel=1e-6)
+
+
+def test_a_steps_bonus_is_part_of_its_return(spec: EnvSpec) -> None:
+    # λ-returns are linear in the rewards: with γ = 0.9, λ = 0.8 a bonus of β · 2 at all three steps adds
+    # 2β (1, 1 + 0.72, 1 + 0.72 + 0.72²) counted from the last.
+    torch.manual_seed(0)
+    model = WorldModel(spec, CONFIG)
+    batch, noise = make_batch(spec), torch.zeros(3, 6, spec.action_dim)
+    bound = TaskModel(model, batch["task"][0], torch.full((6,), 0.9), terminates=False, exploring=True)
+    latents = torch.rand(3, 6, CONFIG.latent)
+    plain = value_targets(bound, bound, latents, batch, noise, 0.8)
+    paid = value_targets(bound, bound, latents, {**batch, "reward": batch["reward"] + 0.5 * 2}, noise, 0.8)
+    added = torch.tensor([1 + 0.72 + 0.72**2, 1 + 0.72, 1.0])
+    torch.testing.assert_close(paid - plain, added[:, None].expand(3, 6), atol=1e-4, rtol=0)
+
+
+def test_the_discrepancy_is_what_the_models_error_is_worth(spec: EnvSpec) -> None:
+    # Untrained heads say 0 everywhere, so Q_MB = 0 and Q_MF = r: the discrepancy is the reward nobody expected.
+    model, gamma, bonus = WorldModel(spec, CONFIG), torch.full((spec.num_tasks,), 0.9), Fixed(2, 2.0)
+    batch, noise = make_batch(spec), torch.zeros(3, 6, spec.action_dim)
+    loss = model_loss(model, model, batch, gamma, noise, CONFIG, terminates=False)
+    exploring_loss(model, model, batch, loss, gamma, noise, bonus, 1.0, CONFIG, terminates=False)
+    torch.testing.assert_close(bonus.seen, batch["reward"].flatten(), atol=1e-5, rtol=0)
+
+
+def test_they_act_while_exploring_and_not_while_evaluated(spec: EnvSpec) -> None:
+    agent = M3PO(spec, CONFIG, seed=0, device="cpu")
+    observation = torch.randn(2, spec.observation_size).numpy()
+    arguments = (agent.initial_carry(2), observation, torch.ones(2, dtype=torch.bool).numpy(), torch.arange(2).numpy())
+    agent.env_step = 1
+    states = agent.noise.get_state()
+
+    def actions(explore: bool) -> Tensor:
+        agent.noise.set_state(states)
+        return torch.from_numpy(agent.act(*arguments, explore=explore).action)
+
+    before = actions(True), actions(False)
+    for head in agent.model.exploring:
+        torch.nn.init.normal_(last_linear(head).weight)
+    assert not torch.equal(before[0], actions(True))
+    assert torch.equal(before[1], actions(False))
