@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.study import ExpectedCell, Record, ResultsError, Study, read_study, task_of
+from analysis.study import ExpectedCell, Record, ResultsError, Study, read_lines, read_study, task_of
 
-__all__ = ["COLUMNS", "Cell", "Results", "ResultsError", "load"]
+__all__ = ["COLUMNS", "Cell", "Results", "ResultsError", "load", "told"]
 
 COLUMNS = (
     "cell",
@@ -139,10 +139,14 @@ def _load_cell(results: Path, expected: ExpectedCell, study: Study) -> tuple[Cel
         frame = _evaluations(cell, folder / "evaluations.jsonl", study)
     except (_DistrustError, ResultsError) as error:
         state = error.state if isinstance(error, _DistrustError) else "corrupt"
-        # Paths are told from the study's folder, so that a report does not depend on where that lies.
-        return replace(cell, state=state, reason=str(error).replace(f"{results}{os.sep}", "")), _empty()
+        return replace(cell, state=state, reason=told(error, results)), _empty()
     whole = frame["episodes"] >= (cell.episodes or 1)
     return replace(cell, incomplete=int((~whole).sum())), frame[whole]
+
+
+def told(error: Exception, results: Path) -> str:
+    """An error's message with paths from the study's folder, so that a report does not depend on where that lies."""
+    return str(error).replace(f"{results}{os.sep}", "")
 
 
 def _described(cell: Cell, folder: Path, study: Study) -> Cell:
@@ -230,32 +234,23 @@ def _numbers(rows: pd.DataFrame, name: str, path: Path) -> Any:
 
 
 def _rows(cell: Cell, path: Path, study: Study) -> Iterator[tuple[Any, ...]]:
-    """The rows of ``evaluations.jsonl``, one per episode; a torn last line (no newline) is dropped."""
+    """The rows of ``evaluations.jsonl``, one per episode."""
     tasks = (*cell.tasks, *(task.name for task in study.held_out))
     protocols = {name: study.task(name).protocol.name for name in tasks}
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    yield _row(line, cell, protocols)
-                except _DistrustError as error:
-                    raise _DistrustError(error.state, f"{path}: line {number} {error}") from None
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from None
+    for where, row in read_lines(path):
+        try:
+            yield _row(row, cell, protocols)
+        except _DistrustError as error:
+            raise _DistrustError(error.state, f"{where} {error}") from None
 
 
-def _row(line: bytes, cell: Cell, protocols: dict[str, str]) -> tuple[Any, ...]:
+def _row(row: Mapping[str, Any], cell: Cell, protocols: dict[str, str]) -> tuple[Any, ...]:
     try:
-        row = json.loads(line)
         values = tuple(row[key] for key in _KEYS)
         owner = (row["agent"], row["seed"], row["config_hash"])
         protocol = row["protocol"]
     except KeyError as error:
         raise _DistrustError("corrupt", f"lacks the field {error}") from None
-    except (ValueError, TypeError, RecursionError):
-        raise _DistrustError("corrupt", "is not a JSON object") from None
     if owner != (cell.agent, cell.seed, cell.config_hash):
         raise _DistrustError("corrupt", "belongs to another agent, seed or configuration than its cell")
     task, env_step, episode = values[:3]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -44,6 +44,11 @@ def notes(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
         count = len(results.superseded)
         found.append(f"{_count(count, 'cell')} no longer in the suite left out: {_listed(results.superseded)}.")
     return found
+
+
+def unread(damaged: Sequence[str]) -> list[str]:
+    """That files beside the scores are left out; nothing when there are none."""
+    return [f"No score rests on them, but damaged files are not drawn: {_listed(damaged)}."] if damaged else []
 
 
 def _cells(results: Results) -> list[str]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import matplotlib
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analysis import style
+from analysis import diagnostic_plots, drawing, style
 from analysis.stats import Band, Estimate
 from analysis.summary import Summary, TaskCurve
 
@@ -59,13 +58,10 @@ def _saved(figure: Figure, name: str) -> dict[str, bytes]:
         buffer = io.BytesIO()
         # Without a salt, the ids inside an SVG are random.
         with matplotlib.rc_context({"svg.hashsalt": name}):
-            figure.savefig(buffer, format=kind, dpi=150, metadata=about, facecolor="white" if kind == "png" else "none")
+            paper = "white" if kind == "png" else "none"
+            figure.savefig(buffer, format=kind, dpi=drawing.DPI, metadata=about, facecolor=paper)
         files[f"{name}.{kind}"] = buffer.getvalue()
     return files
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def aggregates(summary: Summary) -> Figure | None:
@@ -73,7 +69,7 @@ def aggregates(summary: Summary) -> Figure | None:
     agents = summary.agents[::-1]
     if not agents:
         return None
-    figure = _figure(style.WIDTH, 1.15 + 0.28 * len(agents))
+    figure = drawing.new_figure(style.WIDTH, 1.15 + 0.28 * len(agents))
     panels = figure.subplots(1, len(METRIC_TITLES), sharey=True)
     paint, rows = style.colours(summary.results.study.agents), range(len(agents))
     for axes, (metric, title) in zip(panels, METRIC_TITLES.items(), strict=True):
@@ -85,7 +81,7 @@ def aggregates(summary: Summary) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    panels[0].set_yticks(list(rows), [_with_runs(summary, agent) for agent in agents])
+    panels[0].set_yticks(list(rows), [drawing.with_runs(summary, agent) for agent in agents])
     shown = any(value.low is not None for of in summary.aggregates.values() for value in of.values())
     figure.supxlabel(f"Normalised score{' (bars: 95 % bootstrap intervals over runs)' if shown else ''}", fontsize=8.5)
     return figure
@@ -110,7 +106,7 @@ def by_protocol(summary: Summary) -> Figure | None:
     if not measures:
         return None
     values = {(s.protocol, s.engine, s.agent): s.value for s in summary.by_measure}
-    figure = _figure(style.WIDTH, 1.15 + 0.28 * len(agents))
+    figure = drawing.new_figure(style.WIDTH, 1.15 + 0.28 * len(agents))
     panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     paint = style.colours(summary.results.study.agents)
     for axes, (protocol, engine) in zip(panels, measures, strict=True):
@@ -135,7 +131,7 @@ def sweep(summary: Summary) -> Figure | None:
     if found is None or not points:
         return None
     values = list(dict.fromkeys(point.value for point in points))
-    figure = _figure(0.72 * style.WIDTH, 2.9)
+    figure = drawing.new_figure(0.72 * style.WIDTH, 2.9)
     axes = figure.subplots()
     bases = list(dict.fromkeys(point.base for point in points))
     paint, marker = style.colours(bases), style.markers(bases)
@@ -158,7 +154,7 @@ def generalisation(summary: Summary) -> Figure | None:
     agents = summary.generalisation[::-1]
     if not agents:
         return None
-    figure = _figure(0.72 * style.WIDTH, 1.15 + 0.4 * len(agents))
+    figure = drawing.new_figure(0.72 * style.WIDTH, 1.15 + 0.4 * len(agents))
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     paint = style.colours(summary.results.study.agents)
     for axes, part, title in zip(panels, ("trained", "held_out"), ("Tasks trained on", "Tasks held out"), strict=True):
@@ -177,17 +173,17 @@ def profiles(summary: Summary) -> Figure | None:
     """Fraction of runs above each score."""
     if not summary.profiles:
         return None
-    figure = _figure(0.72 * style.WIDTH, 2.9)
+    figure = drawing.new_figure(0.72 * style.WIDTH, 2.9)
     axes = figure.subplots()
     for agent, band in summary.profiles.items():
-        _draw_band(axes, summary, agent, summary.thresholds, band)
+        drawing.draw_band(axes, summary, agent, summary.thresholds, band)
     axes.set(
-        xlabel=f"Normalised score τ{_about(summary.profiles.values())}",
+        xlabel=f"Normalised score τ{drawing.about(summary.profiles.values())}",
         ylabel="Fraction of runs with score > τ",
         ylim=(-0.02, 1.02),
     )
     axes.set_xlim(summary.thresholds[0], summary.thresholds[-1])
-    _legend(figure, summary, summary.profiles)
+    drawing.legend(figure, summary, summary.profiles)
     return figure
 
 
@@ -203,7 +199,7 @@ def probability_of_improvement(summary: Summary) -> Figure | None:
         values[place] = item.value.estimate
         interval = "no interval" if item.value.low is None else f"[{item.value.low:.2f}, {item.value.high:.2f}]"
         labels[place] = f"{item.value.estimate:.2f}\n{interval}"
-    figure = _figure(1.7 + 1.05 * len(agents), 1.1 + 0.52 * len(agents))
+    figure = drawing.new_figure(1.7 + 1.05 * len(agents), 1.1 + 0.52 * len(agents))
     axes = figure.subplots()
     sns.heatmap(
         values, vmin=0, vmax=1, cmap=sns.color_palette("PuOr_r", as_cmap=True), annot=labels, fmt="", ax=axes,
@@ -221,15 +217,16 @@ def sample_efficiency(summary: Summary) -> Figure | None:
     """IQM over runs and tasks against environment steps."""
     if not summary.curves:
         return None
-    figure = _figure(0.72 * style.WIDTH, 2.9)
+    figure = drawing.new_figure(0.72 * style.WIDTH, 2.9)
     axes = figure.subplots()
     for agent, of in summary.curves.items():
-        _draw_band(axes, summary, agent, of.steps, of.band, marked=True)
+        drawing.draw_band(axes, summary, agent, of.steps, of.band, marked=True)
     axes.set(
-        xlabel=f"Environment steps{_about(of.band for of in summary.curves.values())}", ylabel="IQM of normalised score"
+        xlabel=f"Environment steps{drawing.about(of.band for of in summary.curves.values())}",
+        ylabel="IQM of normalised score",
     )
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    _legend(figure, summary, summary.curves)
+    drawing.legend(figure, summary, summary.curves)
     return figure
 
 
@@ -244,7 +241,7 @@ def task_curves(summary: Summary) -> Figure | None:
     columns = 2 if len(by_task) == 4 else min(len(by_task), 5 if small else 3)
     rows = math.ceil(len(by_task) / columns)
     width = style.WIDTH if columns > 1 else 0.72 * style.WIDTH
-    figure = _figure(width, 0.8 + (1.3 if small else 1.75) * rows)
+    figure = drawing.new_figure(width, 0.8 + (1.3 if small else 1.75) * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     units = {items[0].task.protocol.score for items in by_task.values()}
     for axes, items in zip(panels, by_task.values(), strict=False):
@@ -255,8 +252,8 @@ def task_curves(summary: Summary) -> Figure | None:
         axes.set_visible(False)
     if len(units) == 1:
         figure.supylabel(SCORE_UNITS.get(next(iter(units)), "Score"), fontsize=8.5)
-    figure.supxlabel(f"Environment steps{_about(item.band for item in summary.task_curves)}", fontsize=8.5)
-    _legend(figure, summary, summary.agents)
+    figure.supxlabel(f"Environment steps{drawing.about(item.band for item in summary.task_curves)}", fontsize=8.5)
+    drawing.legend(figure, summary, summary.agents)
     return figure
 
 
@@ -264,7 +261,9 @@ def _task_panel(axes: Axes, summary: Summary, items: list[TaskCurve], *, small: 
     task = items[0].task
     for item in items:
         shown = np.unique(np.linspace(0, len(item.steps) - 1, PANEL_POINTS).round().astype(int))
-        _draw_band(axes, summary, item.agent, item.steps[shown], _at(item.band, shown), width=0.9 if small else 1.5)
+        drawing.draw_band(
+            axes, summary, item.agent, item.steps[shown], _at(item.band, shown), width=0.9 if small else 1.5
+        )
     axes.set_title(task.name, fontsize=6.5 if small else 8)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -289,50 +288,5 @@ FIGURES: dict[str, Callable[[Summary], Figure | None]] = {
     "probability_of_improvement": probability_of_improvement,
     "sample_efficiency": sample_efficiency,
     "task_curves": task_curves,
+    **diagnostic_plots.FIGURES,
 }
-
-
-def agent_class(summary: Summary, agent: str) -> str:
-    """The name that marks an agent's lines inside an SVG, so that a page can hide them."""
-    return f"agent-{summary.results.study.agents.index(agent)}"
-
-
-def _draw_band(
-    axes: Axes, summary: Summary, agent: str, x: np.ndarray, band: Band, *, marked: bool = False, width: float = 1.6
-) -> None:
-    paint = style.colours(summary.results.study.agents)[agent]
-    gid = agent_class(summary, agent)
-    if band.low is not None and band.high is not None:
-        axes.fill_between(x, band.low, band.high, color=paint, alpha=0.18, linewidth=0, gid=gid)
-    marker = style.markers(summary.results.study.agents)[agent] if marked or len(x) == 1 else None
-    axes.plot(
-        x,
-        band.estimate,
-        color=paint,
-        marker=marker,
-        markevery=max(1, len(x) // 8),
-        markersize=4,
-        linewidth=width,
-        gid=gid,
-    )
-
-
-def _about(bands: Iterable[Band]) -> str:
-    return " (bands: 95 % bootstrap intervals over runs)" if any(band.low is not None for band in bands) else ""
-
-
-def _legend(figure: Figure, summary: Summary, agents: Iterable[str]) -> None:
-    """One legend above the axes, where it covers no data."""
-    paint, marker = style.colours(summary.results.study.agents), style.markers(summary.results.study.agents)
-    handles = [
-        Line2D([], [], color=paint[a], marker=marker[a], markersize=4, label=_with_runs(summary, a)) for a in agents
-    ]
-    widest = 0.55 + 0.065 * max(len(str(handle.get_label())) for handle in handles)  # inches, at 8 points
-    lines = math.ceil(len(handles) / max(1, int(figure.get_figwidth() / widest)))
-    figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / lines), fontsize=8)
-
-
-def _with_runs(summary: Summary, agent: str) -> str:
-    runs = summary.scores[agent].runs_per_task
-    runs = runs[runs > 0]
-    return f"{agent} (n = {runs.min()})" if runs.min() == runs.max() else f"{agent} (n = {runs.min()}–{runs.max()})"

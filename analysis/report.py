@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from analysis import integrity, markup, plots, stats, svg, tables
+from analysis import diagnostic_plots, diagnostics, drawing, integrity, markup, plots, stats, svg, tables
 from analysis.frame import ResultsError, load
 from analysis.headline import headline
 from analysis.markup import Table
@@ -28,20 +28,28 @@ FIGURES = {
     "probability_of_improvement": "Probability that a run of one agent beats a run of another on the same task.",
     "sample_efficiency": "Sample efficiency: IQM over runs and tasks against environment steps.",
     "task_curves": "Mean score over runs against environment steps, task by task.",
+    "training_metrics": "What agents log of their training, without counters: the "
+    f"{diagnostic_plots.MOST_METRICS} metrics that most agents log, as means over an agent's cells.",
+    "diagnostics": "What agents diagnose at evaluations, as means over seeds.",
+    "horizon_diagnostics": "What agents diagnose of predictions some steps ahead, as training goes on (light to dark), "
+    f"for at most {diagnostic_plots.MOST_CURVED} agents.",
+    "task_similarity": "How alike tasks are to an agent at its last evaluation, as a mean over seeds, for at most "
+    f"{diagnostic_plots.MOST_MAPPED} agents.",
 }
 
 SECTIONS = (
-    ("Aggregate scores", "aggregates", ("aggregates",)),
-    ("Protocol by protocol", "by_protocol", ("by_protocol",)),
-    ("Sweep", "sweep", ("sweep",)),
-    ("Generalisation", "generalisation", ("generalisation",)),
-    ("Performance profiles", "profiles", ()),
-    ("Probability of improvement", "probability_of_improvement", ("probability_of_improvement",)),
-    ("Sample efficiency", "sample_efficiency", ("efficiency", "steps_to_score")),
-    ("Task by task", "task_curves", ("per_task",)),
-    ("Compute", "", ("compute",)),
+    ("Aggregate scores", ("aggregates",), ("aggregates",)),
+    ("Protocol by protocol", ("by_protocol",), ("by_protocol",)),
+    ("Sweep", ("sweep",), ("sweep",)),
+    ("Generalisation", ("generalisation",), ("generalisation",)),
+    ("Performance profiles", ("profiles",), ()),
+    ("Probability of improvement", ("probability_of_improvement",), ("probability_of_improvement",)),
+    ("Sample efficiency", ("sample_efficiency",), ("efficiency", "steps_to_score")),
+    ("Task by task", ("task_curves",), ("per_task",)),
+    ("Diagnostics: what the agents did inside", tuple(diagnostic_plots.FIGURES), ()),
+    ("Compute", (), ("compute",)),
 )
-"""Title, figure and tables of each part of the page."""
+"""Title, figures and tables of each part of the page."""
 
 
 def write(results: Path, out: Path | None = None, *, env_step: int | None = None) -> Path:
@@ -128,7 +136,7 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
         "figures": {name: Markup(content) for name, content in figures.items()},  # our own drawing, text escaped in it
         "captions": FIGURES,
         "sections": SECTIONS,
-        "agents": [(plots.agent_class(summary, agent), agent, paint[agent]) for agent in summary.agents],
+        "agents": [(drawing.agent_class(summary, agent), agent, paint[agent]) for agent in summary.agents],
     }
 
 
@@ -225,6 +233,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "efficiency": _records(made, "efficiency"),
         "steps_to_score": _records(made, "steps_to_score"),
         "per_task": _records(made, "per_task"),
+        "diagnostics": diagnostics.last(summary.insides.diagnostics, study),
         "compute": _records(made, "compute"),
         "missing": document_missing(summary),
         "superseded": list(summary.results.superseded),

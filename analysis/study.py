@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,12 +120,12 @@ class Study:
 
 
 class Record:
-    """A JSON object read from ``path`` whose fields are checked when they are asked for.
+    """A JSON object read from ``path`` (a file, or a line of it) whose fields are checked when they are asked for.
 
     Raises :class:`ResultsError` naming the file, the field, what was found and what was expected.
     """
 
-    def __init__(self, content: Any, path: Path) -> None:
+    def __init__(self, content: Any, path: Path | str) -> None:
         if not isinstance(content, Mapping):
             raise ResultsError(f"{path}: expected a JSON object, found {_shown(content)}")
         self.content, self.path = content, path
@@ -176,6 +176,31 @@ class Record:
 def _shown(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each line of a JSON-lines file, behind where it stands (``file: line 3``); a torn last line is dropped.
+
+    Raises :class:`ResultsError` where the file cannot be read or a line is no JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                yield f"{path}: line {number}", _object(line, f"{path}: line {number}")
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _object(line: bytes, where: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ResultsError(f"{where} is not a JSON object")
+    return found
 
 
 def read_study(folder: Path) -> Study:

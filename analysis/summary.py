@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis import efficiency, integrity, stats
+from analysis import diagnostics, efficiency, integrity, stats
+from analysis.diagnostics import Insides
 from analysis.efficiency import Curve, Speedup, StepsToScore
 from analysis.frame import Results
 from analysis.scores import AgentScores, Array, agent_scores
@@ -107,6 +108,8 @@ class Summary:
     """Where the study has several protocols or engines: each for itself."""
     generalisation: list[Generalisation]
     """Where the study has held-out tasks."""
+    insides: Insides
+    """What the agents say of themselves."""
     notes: list[str]
     """Sentences on what is missing or mixed."""
 
@@ -128,6 +131,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     complete = {agent: of for agent, of in scores.items() if of.num_tasks == len(of.tasks)}
     curves = {agent: efficiency.curve(of, whole_runs=joint) for agent, of in complete.items() if of.steps.size}
     thresholds = _thresholds(scores)
+    insides = diagnostics.read(results)
     return Summary(
         results=results,
         scores=scores,
@@ -149,7 +153,8 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         compute=_compute(results, scores),
         by_measure=_by_measure(results, scores, joint),
         generalisation=_generalisation(results, scores, env_step),
-        notes=integrity.notes(results, scores),
+        insides=insides,
+        notes=[*integrity.notes(results, scores), *integrity.unread(insides.damaged)],
     )
 
 

@@ -128,6 +128,25 @@ class Synthetic:
             for episode, raw in enumerate(self._scores(cell, entry, env_step))
         ]
 
+    def write_insides(self, kinds: Mapping[str, str], steps_ahead: int = 8) -> None:
+        """Give every cell training metrics, and diagnostics of ``kinds``: axes by name, such as ``task horizon``."""
+        for cell in self.cells:
+            rng = np.random.default_rng([*cell["id"].encode()])
+            tasks = len(cell["tasks"]) + len(self.held_out)
+            sizes = {"task": tasks, "horizon": steps_ahead}
+            steps = range(self.every, self.env_steps + 1, self.every)
+            metrics = [
+                {"env_step": step, "seconds": 1.0, "agent/loss": 1000 / step + rng.random(), "agent/updates": step / 2}
+                for step in steps
+            ]
+            rows = [
+                diagnostic(step, name, axes.split(), _random(rng, [sizes[axis] for axis in axes.split()]))
+                for step in steps
+                for name, axes in kinds.items()
+            ]
+            dump_lines(self.folder / cell["id"] / "metrics.jsonl", metrics)
+            dump_lines(self.folder / cell["id"] / "diagnostics.jsonl", rows)
+
     def _task(self, name: str) -> dict[str, Any]:
         protocol = dict((*self.tasks, *self.held_out))[name]
         return {**task(name, protocol), "engine": self.engines.get(name, "native")}
@@ -156,6 +175,19 @@ def cell_id(agent: str, seed: int, tasks: Sequence[str]) -> str:
 
 def task(name: str, protocol: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "family": "toy", "protocol": protocol, "options": {}}
+
+
+def diagnostic(env_step: int, name: str, axes: Sequence[str], values: Any) -> dict[str, Any]:
+    title = name.replace("_", " ").capitalize()
+    return {"env_step": env_step, "name": name, "title": title, "axes": list(axes), "values": values}
+
+
+def _random(rng: np.random.Generator, shape: Sequence[int]) -> Any:
+    return np.asarray(rng.random(tuple(shape))).tolist()
+
+
+def dump_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def dump(path: Path, content: Any) -> None:
