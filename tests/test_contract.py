@@ -56,9 +56,12 @@ def test_built_in_agent_passes(name: str) -> None:
     check_agent(agent_class, agent_class.Config(**TINY[name]), learns=name != "random")
 
 
-def test_m3po_to_the_letter_of_the_paper_passes() -> None:
+@pytest.mark.parametrize(
+    "form", [{"preset": "paper", "horizon": 2, "epochs": 1, "minibatches": 2}, {"discrepancy": "reward"}], ids=str
+)
+def test_other_forms_of_m3po_pass(form: Mapping[str, Any]) -> None:
     agent_class = AGENTS["m3po"].load()
-    check_agent(agent_class, agent_class.Config(preset="paper", **M3PO, horizon=2, epochs=1, minibatches=2))
+    check_agent(agent_class, agent_class.Config(**M3PO, **form))
 
 
 @pytest.mark.parametrize("name", sorted(set(AGENTS) - {"random"}))

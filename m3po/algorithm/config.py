@@ -135,8 +135,8 @@ class M3POConfig(AgentConfig):
     # Learning
     batch: int = Field(default=256, ge=1)
     """B subsequences per update. (TD-MPC2)"""
-    updates_per_step: float = Field(default=0.25, gt=0)
-    """World-model (and replayed actor) updates per environment step. (ours, measured)"""
+    updates_per_step: float = Field(default=0.5, gt=0)
+    """World-model (and replayed actor) updates per environment step. (TD-MPC2: one per decision of two steps)"""
     learning_starts: int = Field(default=1_000, ge=0)
     """Environment steps of acting with the untrained prior before learning starts. (ours)"""
     model_lr: float = Field(default=1e-3, gt=0)
