@@ -287,13 +287,18 @@ class Heartbeat:
 def _peak_memory_mb() -> float:
     """Peak of this process and, where the system tells (Linux), of those that step its environments."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    children = [pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+    children = [pid for listed in Path("/proc/self/task").glob("*/children") for pid in _told(listed).split()]
     return own + sum(map(_peak_of, children))
 
 
 def _peak_of(pid: str) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:  # it ended meanwhile
-        return 0.0
+    lines = _told(Path(f"/proc/{pid}/status")).splitlines()
     return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def _told(path: Path) -> str:
+    """What the system tells of a thread or a process; nothing of one that ended meanwhile."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -304,6 +304,12 @@ def test_peak_memory_counts_the_processes_that_step_environments() -> None:
     assert session._peak_memory_mb() - alone < 50
 
 
+def test_threads_and_processes_that_end_while_they_are_counted_count_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "0" / "children"]))
+    assert session._peak_memory_mb() > 0
+    assert session._peak_of("0") == 0
+
+
 JOINT = {"tasks": "{family: toy, set: all}", "mode": "joint"}
 
 
