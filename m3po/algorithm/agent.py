@@ -66,7 +66,8 @@ class M3PO:
         self.target = deepcopy(self.model).requires_grad_(False)
         self.gamma = self._discounts()
         self.scale = PercentileScale(spec.num_tasks).to(self.device)
-        world = nn.ModuleList(getattr(self.model, name) for name in _WORLD)
+        learned = (*_WORLD, *["model_free"] * config.exploring_critics)  # fresh data trains V_f apart
+        world = nn.ModuleList(getattr(self.model, name) for name in learned)
         self.encoder_optimizer = FlatAdam(self.model.encoder, config.model_lr * config.encoder_lr_scale)
         self.world_optimizer = FlatAdam(world, config.model_lr)
         self.actor_optimizer = FlatAdam(self.model.actor, config.actor_lr)
@@ -268,9 +269,7 @@ class M3PO:
         if bonus is None:
             found |= diagnosis.planned_values(model, latent, actions, tasks)
         else:
-            found |= diagnosis.experienced_values(
-                model, latent, first, bonus, self.beta, tasks, critic_only=self.fresh is None
-            )
+            found |= diagnosis.experienced_values(model, latent, first, bonus, self.beta, tasks)
         if c.planner == "mppi":
             candidates = _normal((c.iterations, c.horizon, c.samples, *first["action"].shape), noise)
             scale = self.scale.scale(task)

@@ -108,6 +108,10 @@ class M3POConfig(AgentConfig):
     discrepancy_clip: float = Field(default=2.0, gt=0)
     """Bound c of the normalised bonus. (successor)"""
 
+    random_prior: float = Field(default=1.0, ge=0)
+    """Size of a fixed random function in V_f of critics that explore: the two values agree only where there was
+    experience. (Osband et al. 2018, arXiv 1806.03335; ours here)"""
+
     # Policy update
     actor_data: Literal["replay", "fresh"] = "replay"
     """replay: maximise Q on replayed latents; fresh: policy gradient on the last rollout. (ours; paper: fresh)"""

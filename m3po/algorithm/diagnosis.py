@@ -66,25 +66,12 @@ def planned_values(model: TaskModel, latent: Tensor, noise: Tensor, tasks: int) 
 
 @torch.no_grad()
 def experienced_values(
-    model: TaskModel,
-    latent: Tensor,
-    step: Mapping[str, Tensor],
-    bonus: DiscrepancyBonus,
-    beta: float,
-    tasks: int,
-    *,
-    critic_only: bool,
+    model: TaskModel, latent: Tensor, step: Mapping[str, Tensor], bonus: DiscrepancyBonus, beta: float, tasks: int
 ) -> dict[str, Diagnostic]:
-    """Q_MB and Q_MF as rewards have them, of one replayed ``step`` ``{name: [B, ...]}``, and the bonus's share.
-
-    Q_MF is by V_f, or with ``critic_only`` by V_b.
-    """
-    world, reward = model.model, step["reward"]
-    reached = world.encode(step["next_observation"], model.task)
-    if critic_only:
-        model_free = model.value(reached)
-    else:
-        model_free = world.scalar(world.model_free_logits(reached, model.embedding))
+    """Q_MB and Q_MF as rewards have them, of one replayed ``step`` ``{name: [B, ...]}``, and the bonus's share."""
+    reward = step["reward"]
+    reached = model.model.encode(step["next_observation"], model.task)
+    model_free = model.model.model_free_value(reached, model.embedding)
     believed, experienced = one_step_values(model, latent, step["action"], reward, model_free, step["terminated"])
     added = beta * bonus.of((believed - experienced).abs(), model.task)
     share = added / (added + reward.abs()).clamp(min=1e-8)

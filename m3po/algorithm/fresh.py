@@ -71,8 +71,8 @@ class FreshUpdate:
                 metrics["kl_stop"] = 1.0
                 break
             step(actor_optimizer, loss.total, self.model.actor, self.config.grad_clip)
-            value = self.model.model_free_logits(batch["latent"], self.model.embedding(batch["task"]).detach())
-            value_loss = self.model.regression_loss(value, batch["value_target"]).mean()
+            e = self.model.embedding(batch["task"]).detach()
+            value_loss = self.model.model_free_loss(batch["latent"], e, batch["value_target"]).mean()
             step(self.optimizer, value_loss, self.model.model_free, self.config.grad_clip)
             if self.config.trust_region == "kl":
                 penalty = adapt_penalty(penalty, float(loss.kl), self.config.kl_target)
@@ -99,9 +99,9 @@ class FreshUpdate:
         model = TaskModel(self.model, task[0], self.gamma[task[0]], terminates=terminates)
         latent = self.model.encode(rollout["observation"], task)
         e = self.model.embedding(task)
-        value = self.model.scalar(self.model.model_free_logits(latent, e))
+        value = self.model.model_free_value(latent, e)
         next_latent = self.model.encode(rollout["next_observation"], task)
-        next_value = self.model.scalar(self.model.model_free_logits(next_latent, e))
+        next_value = self.model.model_free_value(next_latent, e)
         terminated, reward = rollout["terminated"], rollout["reward"]
         believed, experienced = one_step_values(model, latent, rollout["action"], reward, next_value, terminated)
         discrepancy = (believed - experienced).abs()

@@ -28,12 +28,13 @@ __all__ = [
 
 
 class ModelLoss(NamedTuple):
-    """``total`` is a scalar to minimise; ``latents`` ``[H, B, L]`` are sg h(oₜ₊₁), ``predicted`` ``[H, B, L]`` are ẑₜ;
-    ``parts`` for the log."""
+    """``total`` is a scalar to minimise; ``latents`` ``[H, B, L]`` are sg h(oₜ₊₁), ``predicted`` ``[H, B, L]`` are ẑₜ,
+    ``returns`` ``[H, B]`` are yₜ; ``parts`` for the log."""
 
     total: Tensor
     latents: Tensor
     predicted: Tensor
+    returns: Tensor
     parts: dict[str, Tensor]
 
 
@@ -119,7 +120,8 @@ def model_loss(
         loss = F.binary_cross_entropy_with_logits(logit, batch["terminated"].float(), reduction="none")
         parts["termination_loss"] = weighted(loss)
         total = total + config.termination_coef * parts["termination_loss"]
-    return ModelLoss(total, latents, z, {k: v.detach() for k, v in parts.items()} | {"value_target": returns.mean()})
+    detached = {name: part.detach() for name, part in parts.items()} | {"value_target": returns.mean()}
+    return ModelLoss(total, latents, z, returns, detached)
 
 
 def exploring_loss(
@@ -135,28 +137,34 @@ def exploring_loss(
     *,
     terminates: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Σₜ ρᵗ CE(Q_x(sg ẑₜ, aₜ), xₜ) / H: critics that explore, whose gradient stops at the latents.
+    """Σₜ [ρᵗ CE(Q_x(sg ẑₜ, aₜ), xₜ) + CE(V_f(sg zₜ), yₜ)] / H: critics that explore; their gradient stops at latents.
 
-    xₜ are :func:`value_targets` of r + β bonus(δ) with δ = |Q_MB − Q_MF| of the replayed steps, Q_MF by the same critic
-    as Q_MB: it is what the model's error is worth, and goes as the model becomes right.
+    xₜ are :func:`value_targets` of r + β bonus(δ), δ = |Q_MB − Q_MF| of the replayed steps. V_f learns what V_b learns,
+    from experienced latents and beside a random function: where there was little experience the two differ.
     """
     task, reward = batch["task"][0], batch["reward"]
     own = TaskModel(model, task, gamma[task], terminates=terminates)
     slow = TaskModel(target, task, gamma[task], terminates=terminates, exploring=True)
+    e = own.embedding.detach().expand(*loss.predicted.shape[:-1], own.embedding.shape[-1])
     with torch.no_grad():
         latents = torch.cat([loss.predicted[:1], loss.latents[:-1]])
         model_based, model_free = one_step_values(
-            own, latents, batch["action"], reward, own.value(loss.latents), batch["terminated"]
+            own, latents, batch["action"], reward, model.model_free_value(loss.latents, e), batch["terminated"]
         )
         delta = (model_based - model_free).abs()
         added = beta * bonus(delta.flatten(), batch["task"].flatten()).view_as(delta)
         returns = value_targets(slow, own, loss.latents, {**batch, "reward": reward + added}, noise, config.td_lambda)
-    e = own.embedding.detach().expand(*loss.predicted.shape[:-1], own.embedding.shape[-1])
     logits = model.critic_logits(loss.predicted.detach(), batch["action"], e, exploring=True)
     weight = _step_weights(batch, config.rho)
     total = torch.stack([(weight * model.regression_loss(head, returns)).sum(0).mean() for head in logits]).mean()
-    parts = {"exploring_loss": total.detach(), "discrepancy": delta.mean(), "bonus": added.mean()}
-    return total, parts
+    model_free_loss = model.model_free_loss(latents, e, loss.returns).mean()
+    parts = {
+        "exploring_loss": total.detach(),
+        "model_free_loss": model_free_loss.detach(),
+        "discrepancy": delta.mean(),
+        "bonus": added.mean(),
+    }
+    return total + model_free_loss, parts
 
 
 def _step_weights(batch: Mapping[str, Tensor], rho: float) -> Tensor:

@@ -10,7 +10,7 @@ R(z, a, e)   ``reward``                      two-hot over symlog bins
 C(z, a, e)   ``termination``                 logit ``[...]``
 Q_b or V_b   ``critics``                     M heads, two-hot over symlog bins
 Q_x or V_x   ``exploring``                   the same of the augmented reward, where asked for
-V_f(z, e)    ``model_free``                  two-hot over symlog bins
+V_f(z, e)    ``model_free_value``            two-hot over symlog bins, and a random function
 π(a | z, e)  ``prior``                       Gaussian over pre-tanh actions
 ===========  ==============================  =====================================================
 """
@@ -56,6 +56,8 @@ class WorldModel(nn.Module):
         exploring = config.critics if config.exploring_critics else 0
         self.exploring = nn.ModuleList(MLP(inputs, [width, width], bins) for _ in range(exploring))
         self.model_free = MLP(state, [width, width], bins)
+        self.random_prior = config.random_prior if config.exploring_critics else 0.0
+        self.random_function = MLP(state, [width], 1).requires_grad_(False) if self.random_prior else None
         self.actor = MLP(state, [width, width], 2 * spec.action_dim)
         self.register_buffer("bins", torch.linspace(-config.bin_limit, config.bin_limit, bins))
         self.register_buffer("observation_mask", torch.from_numpy(spec.observation_mask).float())
@@ -97,9 +99,18 @@ class WorldModel(nn.Module):
         x = torch.cat([z, a, e] if self.critic_form == "q" else [z, e], -1)
         return torch.stack([head(x) for head in (self.exploring if exploring else self.critics)])
 
-    def model_free_logits(self, z: Tensor, e: Tensor) -> Tensor:
-        """V_f(z, e) as logits ``[..., bins]``."""
-        return self.model_free(torch.cat([z, e], -1))
+    def model_free_value(self, z: Tensor, e: Tensor) -> Tensor:
+        """V_f(z, e) ``[...]``: what is learned, and the random function where there is one."""
+        return self.scalar(self.model_free(torch.cat([z, e], -1))) + self._random(z, e)
+
+    def model_free_loss(self, z: Tensor, e: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy ``[...]`` of V_f's learned part against numbers ``target [...]`` less the random function."""
+        return self.regression_loss(self.model_free(torch.cat([z, e], -1)), target - self._random(z, e))
+
+    def _random(self, z: Tensor, e: Tensor) -> Tensor:
+        if self.random_function is None:
+            return torch.zeros_like(z[..., 0])
+        return self.random_prior * self.random_function(torch.cat([z, e], -1)).squeeze(-1)
 
     def policy(self, z: Tensor, e: Tensor, action_mask: Tensor, actor: MLP | None = None) -> Gaussian:
         """π(· | z, e) over pre-tanh actions, of another ``actor`` if given; masked entries are N(0, 1), never used."""

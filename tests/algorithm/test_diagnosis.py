@@ -68,7 +68,7 @@ def test_values_of_experienced_steps_and_the_share_of_their_bonus() -> None:
     bonus = DiscrepancyBonus(tasks=2, clip=2.0)
     with torch.no_grad():
         latent = model.encode(step["observation"], task)
-    shown = diagnosis.experienced_values(bound, latent, step, bonus, 0.5, 2, critic_only=False)
+    shown = diagnosis.experienced_values(bound, latent, step, bonus, 0.5, 2)
     np.testing.assert_allclose(shown["value_model_based"].values, [0, 0], atol=1e-6)
     np.testing.assert_allclose(shown["value_model_free"].values, [1, 3], atol=1e-6)
     np.testing.assert_allclose(shown["value_gap"].values, [1, 3], atol=1e-6)

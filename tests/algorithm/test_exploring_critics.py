@@ -11,7 +11,7 @@ from m3po.algorithm.exploration import DiscrepancyBonus
 from m3po.algorithm.losses import exploring_loss, model_loss, value_targets
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import EnvSpec
-from m3po.kit.nets import last_linear
+from m3po.kit.nets import last_linear, sim_norm
 
 from .conftest import make_batch, tiny
 
@@ -44,7 +44,7 @@ def test_the_bonus_reaches_neither_the_world_model_nor_its_critics(spec: EnvSpec
     model, _, exploring = losses(spec, Fixed(2, 2.0), beta=1.0)
     exploring.backward()
     touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert touched == {"exploring"}
+    assert touched == {"exploring", "model_free"}
     assert losses(spec, Fixed(2, 2.0), beta=1.0)[1] == losses(spec, Fixed(2, 2.0), beta=0.0)[1]
 
 
@@ -56,8 +56,8 @@ def test_without_a_bonus_they_learn_what_the_critics_learn(spec: EnvSpec) -> Non
         twin.load_state_dict(head.state_dict())
     batch, noise = make_batch(spec), torch.zeros(3, 6, spec.action_dim)
     loss = model_loss(model, model, batch, gamma, noise, CONFIG, terminates=False)
-    exploring, _ = exploring_loss(model, model, batch, loss, gamma, noise, Fixed(2, 2.0), 0.0, CONFIG, terminates=False)
-    assert exploring.item() == pytest.approx(loss.parts["value_loss"].item(), rel=1e-6)
+    _, parts = exploring_loss(model, model, batch, loss, gamma, noise, Fixed(2, 2.0), 0.0, CONFIG, terminates=False)
+    assert parts["exploring_loss"].item() == pytest.approx(loss.parts["value_loss"].item(), rel=1e-6)
 
 
 def test_a_steps_bonus_is_part_of_its_return(spec: EnvSpec) -> None:
@@ -74,13 +74,31 @@ def test_a_steps_bonus_is_part_of_its_return(spec: EnvSpec) -> None:
     torch.testing.assert_close(paid - plain, added[:, None].expand(3, 6), atol=1e-4, rtol=0)
 
 
-def test_the_discrepancy_is_what_the_models_error_is_worth(spec: EnvSpec) -> None:
-    # Untrained heads say 0 everywhere, so Q_MB = 0 and Q_MF = r: the discrepancy is the reward nobody expected.
-    model, gamma, bonus = WorldModel(spec, CONFIG), torch.full((spec.num_tasks,), 0.9), Fixed(2, 2.0)
+def test_the_discrepancy_of_replayed_steps_by_hand(spec: EnvSpec) -> None:
+    # Untrained heads say 0 everywhere and there is no random function, so Q_MB = 0 and Q_MF = r: the reward nobody
+    # expected.
+    model = WorldModel(spec, tiny(discrepancy="reward", random_prior=0.0))
+    gamma, bonus = torch.full((spec.num_tasks,), 0.9), Fixed(2, 2.0)
     batch, noise = make_batch(spec), torch.zeros(3, 6, spec.action_dim)
     loss = model_loss(model, model, batch, gamma, noise, CONFIG, terminates=False)
     exploring_loss(model, model, batch, loss, gamma, noise, bonus, 1.0, CONFIG, terminates=False)
     torch.testing.assert_close(bonus.seen, batch["reward"].flatten(), atol=1e-5, rtol=0)
+
+
+def test_values_agree_where_there_was_experience(spec: EnvSpec) -> None:
+    torch.manual_seed(0)
+    model = WorldModel(spec, tiny(discrepancy="reward", latent=64, hidden=64))
+    assert model.random_function is not None
+    e = model.embedding(torch.zeros(32, dtype=torch.int64)).detach()
+    known, unknown = (sim_norm(2 * torch.randn(32, 64)) for _ in range(2))
+    optimizer = torch.optim.Adam(model.model_free.parameters(), 3e-3)
+    before = model.model_free_value(torch.cat([known, unknown]), torch.cat([e, e])).abs().mean()
+    for _ in range(150):
+        optimizer.zero_grad()
+        model.model_free_loss(known, e, torch.zeros(32)).mean().backward()
+        optimizer.step()
+    assert model.model_free_value(known, e).abs().mean() < 0.1 * before
+    assert model.model_free_value(unknown, e).abs().mean() > 0.3 * before
 
 
 def test_they_act_while_exploring_and_not_while_evaluated(spec: EnvSpec) -> None:
