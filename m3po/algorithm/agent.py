@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from m3po.algorithm import diagnosis
 from m3po.algorithm.config import M3POConfig
-from m3po.algorithm.exploration import DiscrepancyBonus, annealed, planned_policy
+from m3po.algorithm.exploration import annealed, planned_policy
 from m3po.algorithm.fresh import FreshUpdate, step
 from m3po.algorithm.losses import exploring_loss, model_loss, replayed_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
@@ -72,10 +72,6 @@ class M3PO:
         self.world_optimizer = FlatAdam(world, config.model_lr)
         self.actor_optimizer = FlatAdam(self.model.actor, config.actor_lr)
         self.fresh = FreshUpdate(self.model, spec, config, self.gamma) if config.actor_data == "fresh" else None
-        self.bonus: DiscrepancyBonus | None = None
-        """Of replayed steps, for critics that explore."""
-        if config.exploring_critics:
-            self.bonus = DiscrepancyBonus(spec.num_tasks, config.discrepancy_clip).to(self.device)
         self.replay: SequenceReplay | None = None
         self.noise = generator(seed, "noise", self.device)
         self.sampling = numpy_generator(seed, "replay")
@@ -119,7 +115,7 @@ class M3PO:
         if self.config.planner == "mppi" and (trained or not explore):
             warm = torch.where(torch.from_numpy(first).to(self.device)[None, :, None], torch.nan, carry)
             noise = self._planning_noise(len(task), explore=explore)
-            model.exploring = explore and self.bonus is not None
+            model.exploring = explore and self.config.exploring_critics
             found = planned_policy(model, latent, noise, warm, self.beta if explore else 0.0, self.config)
             acting, plan = found.first, _moved_on(found.sequence.mean)
             extras = {"noise": noise.movedim(3, 0), "warm": warm.movedim(1, 0)}
@@ -195,7 +191,7 @@ class M3PO:
         noise = _normal(batch["action"].shape, self.noise)
         loss = model_loss(self.model, self.target, batch, self.gamma, noise, c, terminates=self.terminates)
         total, parts = loss.total, dict(loss.parts)
-        if self.bonus is not None:
+        if c.exploring_critics:
             exploring, more = exploring_loss(
                 self.model,
                 self.target,
@@ -203,7 +199,6 @@ class M3PO:
                 loss,
                 self.gamma,
                 noise,
-                self.bonus,
                 self.beta,
                 c,
                 terminates=self.terminates,
@@ -237,7 +232,7 @@ class M3PO:
 
     def _improve_on_replay(self, latents: Tensor, task: Tensor, old_actor: MLP) -> Mapping[str, Tensor]:
         model = self._bound(task)
-        model.embedding, model.exploring = model.embedding.detach(), self.bonus is not None
+        model.embedding, model.exploring = model.embedding.detach(), self.config.exploring_critics
         old = model.prior(latents, actor=old_actor)
         noise = _normal(old.mean.shape, self.noise)
         penalty = self.penalty if self.config.trust_region == "kl" else 0.0
@@ -265,11 +260,10 @@ class M3PO:
         actions = _normal((c.horizon, *first["action"].shape), noise)
         found = diagnosis.latent_errors(self.model, batch, tasks) | diagnosis.embedding_similarity(self.model)
         found |= diagnosis.policy_entropy(model, latent, actions[0], tasks)
-        bonus = self.bonus if self.fresh is None else self.fresh.bonus
-        if bonus is None:
+        if self.fresh is None and not c.exploring_critics:
             found |= diagnosis.planned_values(model, latent, actions, tasks)
         else:
-            found |= diagnosis.experienced_values(model, latent, first, bonus, self.beta, tasks)
+            found |= diagnosis.experienced_values(model, latent, first, self.beta, c, tasks)
         if c.planner == "mppi":
             candidates = _normal((c.iterations, c.horizon, c.samples, *first["action"].shape), noise)
             scale = self.scale.scale(task)
@@ -287,7 +281,6 @@ class M3PO:
             "encoder_optimizer": self.encoder_optimizer.state(),
             "world_optimizer": self.world_optimizer.state(),
             "actor_optimizer": self.actor_optimizer.state(),
-            "bonus": None if self.bonus is None else self.bonus.state_dict(),
             "fresh": None if self.fresh is None else self.fresh.state(),
             "replay": None if self.replay is None else {"envs": self.replay.num_envs, **self.replay.state()},
             "noise": generator_state(self.noise),
@@ -307,8 +300,6 @@ class M3PO:
         self.encoder_optimizer.restore(state["encoder_optimizer"])
         self.world_optimizer.restore(state["world_optimizer"])
         self.actor_optimizer.restore(state["actor_optimizer"])
-        if self.bonus is not None:
-            self.bonus.load_state_dict(state["bonus"])
         if self.fresh is not None:
             self.fresh.restore(state["fresh"])
         if state["replay"] is not None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from m3po.algorithm.config import M3POConfig
-from m3po.algorithm.exploration import DiscrepancyBonus, one_step_values, planned_policy
+from m3po.algorithm.exploration import discrepancy_bonus, one_step_values, planned_policy
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import Diagnostic
 from m3po.kit.distributions import squashed_log_prob
@@ -66,14 +66,15 @@ def planned_values(model: TaskModel, latent: Tensor, noise: Tensor, tasks: int) 
 
 @torch.no_grad()
 def experienced_values(
-    model: TaskModel, latent: Tensor, step: Mapping[str, Tensor], bonus: DiscrepancyBonus, beta: float, tasks: int
+    model: TaskModel, latent: Tensor, step: Mapping[str, Tensor], beta: float, config: M3POConfig, tasks: int
 ) -> dict[str, Diagnostic]:
     """Q_MB and Q_MF as rewards have them, of one replayed ``step`` ``{name: [B, ...]}``, and the bonus's share."""
     reward = step["reward"]
     reached = model.model.encode(step["next_observation"], model.task)
     model_free = model.model.model_free_value(reached, model.embedding)
     believed, experienced = one_step_values(model, latent, step["action"], reward, model_free, step["terminated"])
-    added = beta * bonus.of((believed - experienced).abs(), model.task)
+    gap = (believed - experienced).abs()
+    added = beta * discrepancy_bonus(gap, model.task, tasks, config.discrepancy_clip)
     share = added / (added + reward.abs()).clamp(min=1e-8)
     return {
         **_values(believed, experienced, model.task, tasks),

@@ -2,7 +2,8 @@
 
 Q_MB = R(z, a) + γ (1 − C(z, a)) V_b(d(z, a))      Q_MF = r + γ (1 − d) V_f(h(o'))      δ = |Q_MB − Q_MF|
 
-The bonus enters the reward or the advantage of fresh rollouts (:class:`DiscrepancyBonus`), or the planner
+The bonus enters the reward of fresh rollouts or of critics that explore, or the advantage (:func:`discrepancy_bonus`),
+or the planner
 (:func:`planning_optimism`), where Q_MB is a candidate's H-step return and Q_MF the critic's own Q of its first action.
 Evaluation and every world-model target see the task's own reward only.
 """
@@ -12,14 +13,14 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from m3po.algorithm.config import M3POConfig
 from m3po.algorithm.model import TaskModel
-from m3po.kit.normalize import RunningMoments
+from m3po.kit.normalize import standardise
 from m3po.kit.planning import Candidates, Plan, plan
 
-__all__ = ["DiscrepancyBonus", "annealed", "one_step_values", "planned_policy", "planning_optimism"]
+__all__ = ["annealed", "discrepancy_bonus", "one_step_values", "planned_policy", "planning_optimism"]
 
 
 def annealed(coef: float, env_step: int, steps: int) -> float:
@@ -27,22 +28,14 @@ def annealed(coef: float, env_step: int, steps: int) -> float:
     return coef * max(0.0, 1.0 - env_step / steps)
 
 
-class DiscrepancyBonus(nn.Module):
-    """clip((δ − mean_k δ)/std_k δ, 0, c) with moments per task k, so that no task gets the bonus of all."""
+def discrepancy_bonus(discrepancy: Tensor, task: Tensor, tasks: int, clip: float) -> Tensor:
+    """clip((δ − mean_k δ)/std_k δ, 0, c) of ``discrepancy [...]`` of tasks ``[...]``.
 
-    def __init__(self, tasks: int, clip: float) -> None:
-        super().__init__()
-        self.clip = clip
-        self.moments = RunningMoments(1, tasks)
-
-    def forward(self, discrepancy: Tensor, task: Tensor) -> Tensor:
-        """Take in δ ``[B]`` of tasks ``[B]`` and return their bonuses ``[B]``."""
-        self.moments.update(discrepancy.unsqueeze(-1), task)
-        return self.of(discrepancy, task)
-
-    def of(self, discrepancy: Tensor, task: Tensor) -> Tensor:
-        """The bonuses of δ under the moments as they are."""
-        return self.moments.normalize(discrepancy.unsqueeze(-1), task, self.clip).squeeze(-1).clamp(min=0.0)
+    The moments are those of the batch and of each task k: what is much among the steps of now is rewarded, however
+    small discrepancies have become, and no task gets the bonus of all.
+    """
+    normal = standardise(discrepancy.flatten(), task.flatten(), tasks)
+    return normal.clamp(0.0, clip).view_as(discrepancy)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from m3po.algorithm.config import M3POConfig
-from m3po.algorithm.exploration import DiscrepancyBonus, one_step_values, planned_policy
+from m3po.algorithm.exploration import discrepancy_bonus, one_step_values, planned_policy
 from m3po.algorithm.losses import PolicyLoss, fresh_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import EnvSpec, Transition
@@ -35,7 +35,6 @@ class FreshUpdate:
     def __init__(self, model: WorldModel, spec: EnvSpec, config: M3POConfig, gamma: Tensor) -> None:
         self.model, self.config, self.gamma = model, config, gamma
         self.num_tasks = spec.num_tasks
-        self.bonus = DiscrepancyBonus(spec.num_tasks, config.discrepancy_clip).to(gamma.device)
         self.optimizer = FlatAdam(model.model_free, config.actor_lr)
         self.rows: list[dict[str, NDArray[Any]]] = []
 
@@ -83,11 +82,10 @@ class FreshUpdate:
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs; the rollout may be half full."""
         rows = {k: np.stack([row[k] for row in self.rows]) for k in self.rows[0]} if self.rows else {}
-        return {"bonus": self.bonus.state_dict(), "optimizer": self.optimizer.state(), "rows": rows}
+        return {"optimizer": self.optimizer.state(), "rows": rows}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what :meth:`state` described."""
-        self.bonus.load_state_dict(state["bonus"])
         self.optimizer.restore(state["optimizer"])
         length = len(next(iter(state["rows"].values()))) if state["rows"] else 0
         self.rows = [{k: v[t] for k, v in state["rows"].items()} for t in range(length)]
@@ -105,7 +103,7 @@ class FreshUpdate:
         terminated, reward = rollout["terminated"], rollout["reward"]
         believed, experienced = one_step_values(model, latent, rollout["action"], reward, next_value, terminated)
         discrepancy = (believed - experienced).abs()
-        bonus = beta * self.bonus(discrepancy.flatten(), task.flatten()).view_as(reward)
+        bonus = beta * discrepancy_bonus(discrepancy, task, self.num_tasks, self.config.discrepancy_clip)
         augmented = reward + bonus if self.config.discrepancy == "reward" else reward
         ended = terminated | rollout["truncated"]
         advantage = gae(augmented, value, next_value, terminated, ended, model.gamma, self.config.gae_lambda)

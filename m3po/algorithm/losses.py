@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from m3po.algorithm.config import M3POConfig
-from m3po.algorithm.exploration import DiscrepancyBonus, one_step_values
+from m3po.algorithm.exploration import discrepancy_bonus, one_step_values
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.kit.distributions import Gaussian, gaussian_kl, gaussian_log_prob, squashed_log_prob
 from m3po.kit.returns import lambda_returns
@@ -131,7 +131,6 @@ def exploring_loss(
     loss: ModelLoss,
     gamma: Tensor,
     noise: Tensor,
-    bonus: DiscrepancyBonus,
     beta: float,
     config: M3POConfig,
     *,
@@ -152,7 +151,7 @@ def exploring_loss(
             own, latents, batch["action"], reward, model.model_free_value(loss.latents, e), batch["terminated"]
         )
         delta = (model_based - model_free).abs()
-        added = beta * bonus(delta.flatten(), batch["task"].flatten()).view_as(delta)
+        added = beta * discrepancy_bonus(delta, batch["task"], len(gamma), config.discrepancy_clip)
         returns = value_targets(slow, own, loss.latents, {**batch, "reward": reward + added}, noise, config.td_lambda)
     logits = model.critic_logits(loss.predicted.detach(), batch["action"], e, exploring=True)
     weight = _step_weights(batch, config.rho)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from m3po.algorithm import diagnosis
 from m3po.algorithm.agent import M3PO
-from m3po.algorithm.exploration import DiscrepancyBonus
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.kit.nets import last_linear
 
@@ -59,21 +58,20 @@ def test_an_unseen_task_is_unknown_not_zero() -> None:
 
 
 def test_values_of_experienced_steps_and_the_share_of_their_bonus() -> None:
-    # An untrained model believes 0: Q_MB = 0. V_f = 0, so Q_MF = r = 1 and the gap is 1 (task 0), 3 (task 1).
+    # An untrained model believes 0: Q_MB = 0. V_f = 0, so Q_MF = r: means 1 (task 0) and 3 (task 1), as the gaps.
     spec = make_spec()
     model, batch = WorldModel(spec, tiny()), make_batch(spec, horizon=1, size=4)
     task = batch["task"][0]
     bound = TaskModel(model, task, torch.full((4,), 0.9), terminates=False)
-    step = {name: rows[0] for name, rows in batch.items()} | {"reward": 1.0 + 2.0 * task}
-    bonus = DiscrepancyBonus(tasks=2, clip=2.0)
+    step = {name: rows[0] for name, rows in batch.items()} | {"reward": torch.tensor([0.5, 2.0, 1.5, 4.0])}
     with torch.no_grad():
         latent = model.encode(step["observation"], task)
-    shown = diagnosis.experienced_values(bound, latent, step, bonus, 0.5, 2)
+    shown = diagnosis.experienced_values(bound, latent, step, 0.5, tiny(discrepancy_clip=2.0), 2)
     np.testing.assert_allclose(shown["value_model_based"].values, [0, 0], atol=1e-6)
     np.testing.assert_allclose(shown["value_model_free"].values, [1, 3], atol=1e-6)
     np.testing.assert_allclose(shown["value_gap"].values, [1, 3], atol=1e-6)
-    # Fresh moments are mean 0, deviation 1: the bonus is 0.5 · min(gap, 2) = (0.5, 1) of rewards (1, 3).
-    np.testing.assert_allclose(shown["discrepancy_share"].values, [0.5 / 1.5, 1 / 4], atol=1e-5)
+    # Of two gaps of a task one is a deviation below the mean and one above: bonuses 0 and 0.5 · 1, beside 1.5 and 4.
+    np.testing.assert_allclose(shown["discrepancy_share"].values, [0.5 / 2 / 2, 0.5 / 4.5 / 2], atol=1e-5)
 
 
 @pytest.mark.parametrize("beta", [0.0, 5.0])

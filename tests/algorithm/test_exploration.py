@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from m3po.algorithm.exploration import DiscrepancyBonus, annealed, one_step_values, planning_optimism
+from m3po.algorithm.exploration import annealed, discrepancy_bonus, one_step_values, planning_optimism
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.kit.planning import Candidates
 
@@ -16,12 +16,12 @@ def test_a_task_with_large_returns_does_not_take_the_bonus_of_all() -> None:
     # Task 1's discrepancies are a thousand times task 0's; per task both look the same, so the bonuses agree.
     delta = torch.tensor([1.0, 2.0, 3.0, 1000.0, 2000.0, 3000.0])
     task = torch.tensor([0, 0, 0, 1, 1, 1])
-    own = DiscrepancyBonus(tasks=2, clip=2.0)(delta, task)
+    own = discrepancy_bonus(delta, task, tasks=2, clip=2.0)
     torch.testing.assert_close(own[:3], own[3:], atol=1e-3, rtol=0)
     # The third of (1, 2, 3): mean 2, variance 2/3 → (3 − 2)/√(2/3) = 1.2247; the first is below the mean → 0.
     assert own[2].item() == pytest.approx(1.2247, abs=1e-3)
     assert own[0].item() == 0.0
-    wrong = DiscrepancyBonus(tasks=1, clip=2.0)(delta, torch.zeros(6, dtype=torch.int64))
+    wrong = discrepancy_bonus(delta, torch.zeros_like(task), tasks=1, clip=2.0)
     assert wrong[:3].max().item() == 0.0
 
 

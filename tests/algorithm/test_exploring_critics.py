@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from m3po.algorithm.agent import M3PO
-from m3po.algorithm.exploration import DiscrepancyBonus
 from m3po.algorithm.losses import exploring_loss, model_loss, value_targets
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import EnvSpec
@@ -18,17 +17,20 @@ from .conftest import make_batch, tiny
 CONFIG = tiny(discrepancy="reward", td_lambda=0.8)
 
 
-class Fixed(DiscrepancyBonus):
-    """Pays the same for every step and notes the discrepancies."""
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Every step gets a bonus of 2; these are the discrepancies."""
+    noted: list[Tensor] = []
 
-    seen: Tensor
-
-    def forward(self, discrepancy: Tensor, task: Tensor) -> Tensor:
-        self.seen = discrepancy
+    def fixed(discrepancy: Tensor, *arguments: object) -> Tensor:
+        noted.append(discrepancy)
         return torch.full_like(discrepancy, 2.0)
 
+    monkeypatch.setattr("m3po.algorithm.losses.discrepancy_bonus", fixed)
+    return noted
 
-def losses(spec: EnvSpec, bonus: DiscrepancyBonus, beta: float) -> tuple[WorldModel, Tensor, Tensor]:
+
+def losses(spec: EnvSpec, beta: float) -> tuple[WorldModel, Tensor, Tensor]:
     """A model whose critics differ from 0, its own loss and that of its exploring critics."""
     torch.manual_seed(0)
     model, gamma = WorldModel(spec, CONFIG), torch.full((spec.num_tasks,), 0.9)
@@ -36,16 +38,17 @@ def losses(spec: EnvSpec, bonus: DiscrepancyBonus, beta: float) -> tuple[WorldMo
         torch.nn.init.normal_(last_linear(head).weight, std=0.1)
     batch, noise = make_batch(spec), torch.zeros(3, 6, spec.action_dim)
     loss = model_loss(model, model, batch, gamma, noise, CONFIG, terminates=False)
-    exploring, _ = exploring_loss(model, model, batch, loss, gamma, noise, bonus, beta, CONFIG, terminates=False)
+    exploring, _ = exploring_loss(model, model, batch, loss, gamma, noise, beta, CONFIG, terminates=False)
     return model, loss.total, exploring
 
 
-def test_the_bonus_reaches_neither_the_world_model_nor_its_critics(spec: EnvSpec) -> None:
-    model, _, exploring = losses(spec, Fixed(2, 2.0), beta=1.0)
+def test_the_bonus_reaches_neither_the_world_model_nor_its_critics(spec: EnvSpec, seen: list[Tensor]) -> None:
+    model, _, exploring = losses(spec, beta=1.0)
     exploring.backward()
     touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert touched == {"exploring", "model_free"}
-    assert losses(spec, Fixed(2, 2.0), beta=1.0)[1] == losses(spec, Fixed(2, 2.0), beta=0.0)[1]
+    assert losses(spec, beta=1.0)[1] == losses(spec, beta=0.0)[1]
+    assert losses(spec, beta=1.0)[2] != losses(spec, beta=0.0)[2]
 
 
 def test_without_a_bonus_they_learn_what_the_critics_learn(spec: EnvSpec) -> None:
@@ -56,7 +59,7 @@ def test_without_a_bonus_they_learn_what_the_critics_learn(spec: EnvSpec) -> Non
         twin.load_state_dict(head.state_dict())
     batch, noise = make_batch(spec), torch.zeros(3, 6, spec.action_dim)
     loss = model_loss(model, model, batch, gamma, noise, CONFIG, terminates=False)
-    _, parts = exploring_loss(model, model, batch, loss, gamma, noise, Fixed(2, 2.0), 0.0, CONFIG, terminates=False)
+    _, parts = exploring_loss(model, model, batch, loss, gamma, noise, 0.0, CONFIG, terminates=False)
     assert parts["exploring_loss"].item() == pytest.approx(loss.parts["value_loss"].item(), rel=1e-6)
 
 
@@ -74,15 +77,15 @@ def test_a_steps_bonus_is_part_of_its_return(spec: EnvSpec) -> None:
     torch.testing.assert_close(paid - plain, added[:, None].expand(3, 6), atol=1e-4, rtol=0)
 
 
-def test_the_discrepancy_of_replayed_steps_by_hand(spec: EnvSpec) -> None:
+def test_the_discrepancy_of_replayed_steps_by_hand(spec: EnvSpec, seen: list[Tensor]) -> None:
     # Untrained heads say 0 everywhere and there is no random function, so Q_MB = 0 and Q_MF = r: the reward nobody
     # expected.
     model = WorldModel(spec, tiny(discrepancy="reward", random_prior=0.0))
-    gamma, bonus = torch.full((spec.num_tasks,), 0.9), Fixed(2, 2.0)
+    gamma = torch.full((spec.num_tasks,), 0.9)
     batch, noise = make_batch(spec), torch.zeros(3, 6, spec.action_dim)
     loss = model_loss(model, model, batch, gamma, noise, CONFIG, terminates=False)
-    exploring_loss(model, model, batch, loss, gamma, noise, bonus, 1.0, CONFIG, terminates=False)
-    torch.testing.assert_close(bonus.seen, batch["reward"].flatten(), atol=1e-5, rtol=0)
+    exploring_loss(model, model, batch, loss, gamma, noise, 1.0, CONFIG, terminates=False)
+    torch.testing.assert_close(seen[0], batch["reward"], atol=1e-5, rtol=0)
 
 
 def test_values_agree_where_there_was_experience(spec: EnvSpec) -> None:
