@@ -25,7 +25,7 @@ from m3po.algorithm import diagnosis
 from m3po.algorithm.config import M3POConfig
 from m3po.algorithm.exploration import annealed, planned_policy
 from m3po.algorithm.fresh import FreshUpdate, step
-from m3po.algorithm.losses import exploring_loss, model_loss, replayed_policy_loss
+from m3po.algorithm.losses import bonus_loss, model_loss, replayed_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import Decision, Diagnostic, EnvSpec, Metrics, Transition
 from m3po.kit.nets import MLP
@@ -46,7 +46,7 @@ from m3po.kit.trust_region import adapt_penalty
 
 __all__ = ["M3PO"]
 
-_WORLD = ("embedding", "dynamics_net", "reward_net", "termination_net", "critics", "exploring")
+_WORLD = ("embedding", "dynamics_net", "reward_net", "termination_net", "critics")
 """What the model's loss trains beside the encoder, which has a rate of its own. Actor and V_f have their own losses."""
 
 
@@ -66,11 +66,15 @@ class M3PO:
         self.target = deepcopy(self.model).requires_grad_(False)
         self.gamma = self._discounts()
         self.scale = PercentileScale(spec.num_tasks).to(self.device)
-        learned = (*_WORLD, *["model_free"] * config.exploring_critics)  # fresh data trains V_f apart
-        world = nn.ModuleList(getattr(self.model, name) for name in learned)
+        world = nn.ModuleList(getattr(self.model, name) for name in _WORLD)
         self.encoder_optimizer = FlatAdam(self.model.encoder, config.model_lr * config.encoder_lr_scale)
         self.world_optimizer = FlatAdam(world, config.model_lr)
         self.actor_optimizer = FlatAdam(self.model.actor, config.actor_lr)
+        self.bonuses: nn.ModuleList | None = None
+        """What learns bonuses of replayed steps; fresh data trains V_f by itself."""
+        if self.model.bonus_critic is not None:
+            self.bonuses = nn.ModuleList([self.model.bonus_critic, self.model.model_free])
+            self.bonus_optimizer = FlatAdam(self.bonuses, config.model_lr)
         self.fresh = FreshUpdate(self.model, spec, config, self.gamma) if config.actor_data == "fresh" else None
         self.replay: SequenceReplay | None = None
         self.noise = generator(seed, "noise", self.device)
@@ -115,7 +119,7 @@ class M3PO:
         if self.config.planner == "mppi" and (trained or not explore):
             warm = torch.where(torch.from_numpy(first).to(self.device)[None, :, None], torch.nan, carry)
             noise = self._planning_noise(len(task), explore=explore)
-            model.exploring = explore and self.config.exploring_critics
+            model.beta = self._bonus_weight if explore else 0.0
             found = planned_policy(model, latent, noise, warm, self.beta if explore else 0.0, self.config)
             acting, plan = found.first, _moved_on(found.sequence.mean)
             extras = {"noise": noise.movedim(3, 0), "warm": warm.movedim(1, 0)}
@@ -131,6 +135,11 @@ class M3PO:
 
     def _bound(self, task: Tensor) -> TaskModel:
         return TaskModel(self.model, task, self.gamma[task], terminates=self.terminates)
+
+    @property
+    def _bonus_weight(self) -> float:
+        """What Q_δ counts while exploring."""
+        return self.beta if self.config.values_bonus else 0.0
 
     def _planning_noise(self, num_envs: int, *, explore: bool) -> Tensor:
         """Candidate noise ``[I, H, S, N, A]``; evaluation uses the same numbers for every decision and environment, so
@@ -173,14 +182,13 @@ class M3PO:
             metrics, self.penalty = self.fresh.improve(
                 self.actor_optimizer, self.beta, self.penalty, self.sampling, terminates=self.terminates
             )
-        sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
+        reported: defaultdict[str, list[Tensor]] = defaultdict(list)
         due = int(self.env_step * self.config.updates_per_step) - self.updates
         for _ in range(due):
             for name, value in self._learn(old).items():
-                sums[name] += value
-        self.updates += due
+                reported[name].append(value)
         self.beta = annealed(self.config.discrepancy_coef, self.env_step, self.config.discrepancy_steps)
-        means = {name: float(total) / due for name, total in sums.items()}
+        means = {name: float(torch.stack(values).mean()) for name, values in reported.items()}
         return metrics | means | {"beta": self.beta, "kl_penalty": self.penalty, "updates": float(self.updates)}
 
     def _learn(self, old: MLP) -> dict[str, Tensor]:
@@ -190,24 +198,16 @@ class M3PO:
         batch = self.replay.sample(c.batch, c.model_horizon, self.sampling, self.device)
         noise = _normal(batch["action"].shape, self.noise)
         loss = model_loss(self.model, self.target, batch, self.gamma, noise, c, terminates=self.terminates)
-        total, parts = loss.total, dict(loss.parts)
-        if c.exploring_critics:
-            exploring, more = exploring_loss(
-                self.model,
-                self.target,
-                batch,
-                loss,
-                self.gamma,
-                noise,
-                self.beta,
-                c,
-                terminates=self.terminates,
-            )
-            total, parts = total + c.value_coef * exploring, parts | more
-        parts["model_grad_norm"] = self._step_model(total)
+        parts = {**loss.parts, "model_grad_norm": self._step_model(loss.total)}
+        if self.bonuses is not None and self.updates % c.bonus_every == 0:
+            bonuses = bonus_loss(self.model, self.target, batch, loss, self.gamma, noise, c, terminates=self.terminates)
+            step(self.bonus_optimizer, bonuses.total, self.bonuses, c.grad_clip)
+            self._follow("bonus_critic")
+            parts |= bonuses.parts
         if self.fresh is None:
             parts |= self._improve_on_replay(loss.latents.flatten(0, 1), batch["task"].flatten(), old)
-        self._follow()
+        self._follow("critics", "embedding", *["encoder"] * (c.consistency_target == "ema"))
+        self.updates += 1
         return parts
 
     def _step_model(self, loss: Tensor) -> Tensor:
@@ -221,9 +221,8 @@ class M3PO:
         return norm
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def _follow(self, *names: str) -> None:
         """EMA of what is read from the target: critics, embedding and, where it teaches, the encoder."""
-        names = ["critics", "exploring", "embedding"] + ["encoder"] * (self.config.consistency_target == "ema")
         slow, fast = (
             tuple(p for name in names for p in model.get_submodule(name).parameters())
             for model in (self.target, self.model)
@@ -232,7 +231,7 @@ class M3PO:
 
     def _improve_on_replay(self, latents: Tensor, task: Tensor, old_actor: MLP) -> Mapping[str, Tensor]:
         model = self._bound(task)
-        model.embedding, model.exploring = model.embedding.detach(), self.config.exploring_critics
+        model.embedding, model.beta = model.embedding.detach(), self._bonus_weight
         old = model.prior(latents, actor=old_actor)
         noise = _normal(old.mean.shape, self.noise)
         penalty = self.penalty if self.config.trust_region == "kl" else 0.0
@@ -260,7 +259,7 @@ class M3PO:
         actions = _normal((c.horizon, *first["action"].shape), noise)
         found = diagnosis.latent_errors(self.model, batch, tasks) | diagnosis.embedding_similarity(self.model)
         found |= diagnosis.policy_entropy(model, latent, actions[0], tasks)
-        if self.fresh is None and not c.exploring_critics:
+        if self.fresh is None and not c.values_bonus:
             found |= diagnosis.planned_values(model, latent, actions, tasks)
         else:
             found |= diagnosis.experienced_values(model, latent, first, self.beta, c, tasks)
@@ -281,6 +280,7 @@ class M3PO:
             "encoder_optimizer": self.encoder_optimizer.state(),
             "world_optimizer": self.world_optimizer.state(),
             "actor_optimizer": self.actor_optimizer.state(),
+            "bonus_optimizer": None if self.bonuses is None else self.bonus_optimizer.state(),
             "fresh": None if self.fresh is None else self.fresh.state(),
             "replay": None if self.replay is None else {"envs": self.replay.num_envs, **self.replay.state()},
             "noise": generator_state(self.noise),
@@ -300,6 +300,8 @@ class M3PO:
         self.encoder_optimizer.restore(state["encoder_optimizer"])
         self.world_optimizer.restore(state["world_optimizer"])
         self.actor_optimizer.restore(state["actor_optimizer"])
+        if self.bonuses is not None:
+            self.bonus_optimizer.restore(state["bonus_optimizer"])
         if self.fresh is not None:
             self.fresh.restore(state["fresh"])
         if state["replay"] is not None:

@@ -98,9 +98,10 @@ class M3POConfig(AgentConfig):
     """σ_min of the executed Gaussian. (TD-MPC2)"""
 
     # Discrepancy bonus
-    discrepancy: Literal["planning", "reward", "advantage", "none"] = "planning"
-    """Where |Q_MB − Q_MF| enters: the returns of candidate plans; the reward, of the last rollout or (``actor_data:
-    replay``) of critics that only explore; the advantage, with ``actor_data: fresh``. (paper: reward)"""
+    discrepancy: Literal["reward", "planning", "advantage", "none"] = "reward"
+    """Where |Q_MB − Q_MF| enters: the reward, of the last rollout or (``actor_data: replay``) of a critic of bonuses
+    that counts while exploring; the returns of candidate plans; the advantage, with ``actor_data: fresh``. (paper:
+    reward)"""
     discrepancy_coef: float = Field(default=0.5, ge=0)
     """β at the start. (ours; reference code: 1.0, successor: 0.1)"""
     discrepancy_steps: int = Field(default=200_000, ge=1)
@@ -109,8 +110,10 @@ class M3POConfig(AgentConfig):
     """Bound c of the normalised bonus. (successor)"""
 
     random_prior: float = Field(default=1.0, ge=0)
-    """Size of a fixed random function in V_f of critics that explore: the two values agree only where there was
-    experience. (Osband et al. 2018, arXiv 1806.03335; ours here)"""
+    """Size of a fixed random function in V_f of replayed steps: the two values agree only where there was experience.
+    (Osband et al. 2018, arXiv 1806.03335; ours here)"""
+    bonus_every: int = Field(default=4, ge=1)
+    """Updates of the world model for one of the critic of bonuses and V_f on replayed steps. (ours)"""
 
     # Policy update
     actor_data: Literal["replay", "fresh"] = "replay"
@@ -155,8 +158,8 @@ class M3POConfig(AgentConfig):
     """Transitions kept, over all environments. (TD-MPC2)"""
 
     @property
-    def exploring_critics(self) -> bool:
-        """Whether critics of the augmented reward are learned beside the task's own."""
+    def values_bonus(self) -> bool:
+        """Whether a critic of bonuses is learned beside those of the task's own reward."""
         return self.discrepancy == "reward" and self.actor_data == "replay"
 
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:

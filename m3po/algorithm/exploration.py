@@ -2,7 +2,7 @@
 
 Q_MB = R(z, a) + γ (1 − C(z, a)) V_b(d(z, a))      Q_MF = r + γ (1 − d) V_f(h(o'))      δ = |Q_MB − Q_MF|
 
-The bonus enters the reward of fresh rollouts or of critics that explore, or the advantage (:func:`discrepancy_bonus`),
+The bonus enters the reward of fresh rollouts or of a critic of bonuses, or the advantage (:func:`discrepancy_bonus`),
 or the planner
 (:func:`planning_optimism`), where Q_MB is a candidate's H-step return and Q_MF the critic's own Q of its first action.
 Evaluation and every world-model target see the task's own reward only.

@@ -17,9 +17,10 @@ from m3po.kit.returns import lambda_returns
 from m3po.kit.trust_region import approximate_kl, clipped_surrogate
 
 __all__ = [
+    "BonusLoss",
     "ModelLoss",
     "PolicyLoss",
-    "exploring_loss",
+    "bonus_loss",
     "fresh_policy_loss",
     "model_loss",
     "replayed_policy_loss",
@@ -28,13 +29,20 @@ __all__ = [
 
 
 class ModelLoss(NamedTuple):
-    """``total`` is a scalar to minimise; ``latents`` ``[H, B, L]`` are sg h(oₜ₊₁), ``predicted`` ``[H, B, L]`` are ẑₜ,
+    """``total`` is a scalar to minimise; ``first`` ``[B, L]`` is h(o₀), ``latents`` ``[H, B, L]`` are sg h(oₜ₊₁),
     ``returns`` ``[H, B]`` are yₜ; ``parts`` for the log."""
 
     total: Tensor
+    first: Tensor
     latents: Tensor
-    predicted: Tensor
     returns: Tensor
+    parts: dict[str, Tensor]
+
+
+class BonusLoss(NamedTuple):
+    """``total`` is a scalar to minimise; ``parts`` for the log."""
+
+    total: Tensor
     parts: dict[str, Tensor]
 
 
@@ -85,6 +93,7 @@ def model_loss(
     """
     horizon = batch["reward"].shape[0]
     task, action = batch["task"][0], batch["action"]
+    ended = batch["terminated"] | batch["truncated"]
     online = TaskModel(model, task, gamma[task], terminates=terminates)
     with torch.no_grad():
         teacher = model if config.consistency_target == "online" else target
@@ -98,7 +107,8 @@ def model_loss(
     z, z_next = torch.stack(predicted[:-1]), torch.stack(predicted[1:])
     e = online.embedding.expand(horizon, *online.embedding.shape)
 
-    weight = _step_weights(batch, config.rho)
+    alive = torch.cumprod(torch.cat([torch.ones_like(ended[:1]), ~ended[:-1]]).float(), 0)
+    weight = alive * config.rho ** torch.arange(horizon, device=z.device, dtype=z.dtype)[:, None] / horizon
 
     def weighted(loss: Tensor) -> Tensor:
         return (weight * loss).sum(0).mean()
@@ -121,57 +131,48 @@ def model_loss(
         parts["termination_loss"] = weighted(loss)
         total = total + config.termination_coef * parts["termination_loss"]
     detached = {name: part.detach() for name, part in parts.items()} | {"value_target": returns.mean()}
-    return ModelLoss(total, latents, z, returns, detached)
+    return ModelLoss(total, predicted[0], latents, returns, detached)
 
 
-def exploring_loss(
+def bonus_loss(
     model: WorldModel,
     target: WorldModel,
     batch: Mapping[str, Tensor],
     loss: ModelLoss,
     gamma: Tensor,
     noise: Tensor,
-    beta: float,
     config: M3POConfig,
     *,
     terminates: bool,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Σₜ [ρᵗ CE(Q_x(sg ẑₜ, aₜ), xₜ) + CE(V_f(sg zₜ), yₜ)] / H: critics that explore; their gradient stops at latents.
+) -> BonusLoss:
+    """CE(Q_δ(z₀, a₀), x) + CE(V_f(z₀), y₀) of each subsequence's first step; the gradient stops at latents.
 
-    xₜ are :func:`value_targets` of r + β bonus(δ), δ = |Q_MB − Q_MF| of the replayed steps. V_f learns what V_b learns,
-    from experienced latents and beside a random function: where there was little experience the two differ.
+    x = bonus(δ) + γ (1 − d) Q̄_δ(z₁, a ~ π), δ = |Q_MB − Q_MF| of the step. V_f learns what V_b learns, from experienced
+    latents and beside a random function: where there was little experience the two differ.
     """
-    task, reward = batch["task"][0], batch["reward"]
+    latent, reached, returns = loss.first.detach(), loss.latents[0], loss.returns[0]
+    step, task = {name: rows[0] for name, rows in batch.items()}, batch["task"][0]
     own = TaskModel(model, task, gamma[task], terminates=terminates)
-    slow = TaskModel(target, task, gamma[task], terminates=terminates, exploring=True)
-    e = own.embedding.detach().expand(*loss.predicted.shape[:-1], own.embedding.shape[-1])
+    slow = TaskModel(target, task, gamma[task], terminates=terminates)
+    e = own.embedding.detach()
     with torch.no_grad():
-        latents = torch.cat([loss.predicted[:1], loss.latents[:-1]])
+        experienced = model.model_free_value(reached, e)
         model_based, model_free = one_step_values(
-            own, latents, batch["action"], reward, model.model_free_value(loss.latents, e), batch["terminated"]
+            own, latent, step["action"], step["reward"], experienced, step["terminated"]
         )
         delta = (model_based - model_free).abs()
-        added = beta * discrepancy_bonus(delta, batch["task"], len(gamma), config.discrepancy_clip)
-        returns = value_targets(slow, own, loss.latents, {**batch, "reward": reward + added}, noise, config.td_lambda)
-    logits = model.critic_logits(loss.predicted.detach(), batch["action"], e, exploring=True)
-    weight = _step_weights(batch, config.rho)
-    total = torch.stack([(weight * model.regression_loss(head, returns)).sum(0).mean() for head in logits]).mean()
-    model_free_loss = model.model_free_loss(latents, e, loss.returns).mean()
+        bonus = discrepancy_bonus(delta, task, len(gamma), config.discrepancy_clip)
+        action = torch.tanh(own.prior(reached).sample(noise[0]))
+        to_come = bonus + own.gamma * (~step["terminated"]) * slow.bonus_value(reached, action)
+    value_loss = model.regression_loss(model.bonus_logits(latent, step["action"], e), to_come).mean()
+    model_free_loss = model.model_free_loss(latent, e, returns).mean()
     parts = {
-        "exploring_loss": total.detach(),
+        "bonus_loss": value_loss.detach(),
         "model_free_loss": model_free_loss.detach(),
         "discrepancy": delta.mean(),
-        "bonus": added.mean(),
+        "bonus_to_come": to_come.mean(),
     }
-    return total + model_free_loss, parts
-
-
-def _step_weights(batch: Mapping[str, Tensor], rho: float) -> Tensor:
-    """ρᵗ/H ``[H, B]``, 0 behind the end of an episode."""
-    ended = batch["terminated"] | batch["truncated"]
-    alive = torch.cumprod(torch.cat([torch.ones_like(ended[:1]), ~ended[:-1]]).float(), 0)
-    steps = torch.arange(len(alive), device=alive.device, dtype=alive.dtype)
-    return alive * rho ** steps[:, None] / len(alive)
+    return BonusLoss(value_loss + model_free_loss, parts)
 
 
 def replayed_policy_loss(

@@ -9,7 +9,7 @@ d(z, a, e)   ``dynamics``                    ``[..., L]``, SimNorm
 R(z, a, e)   ``reward``                      two-hot over symlog bins
 C(z, a, e)   ``termination``                 logit ``[...]``
 Q_b or V_b   ``critics``                     M heads, two-hot over symlog bins
-Q_x or V_x   ``exploring``                   the same of the augmented reward, where asked for
+Q_δ          ``bonus_critic``                two-hot over symlog bins, where the reward is augmented on replay
 V_f(z, e)    ``model_free_value``            two-hot over symlog bins, and a random function
 π(a | z, e)  ``prior``                       Gaussian over pre-tanh actions
 ===========  ==============================  =====================================================
@@ -53,10 +53,9 @@ class WorldModel(nn.Module):
         self.termination_net = MLP(state_action, [width], 1)
         inputs = state_action if config.critic == "q" else state
         self.critics = nn.ModuleList(MLP(inputs, [width, width], bins) for _ in range(config.critics))
-        exploring = config.critics if config.exploring_critics else 0
-        self.exploring = nn.ModuleList(MLP(inputs, [width, width], bins) for _ in range(exploring))
+        self.bonus_critic = MLP(state_action, [width, width], bins) if config.values_bonus else None
         self.model_free = MLP(state, [width, width], bins)
-        self.random_prior = config.random_prior if config.exploring_critics else 0.0
+        self.random_prior = config.random_prior if config.values_bonus else 0.0
         self.random_function = MLP(state, [width], 1).requires_grad_(False) if self.random_prior else None
         self.actor = MLP(state, [width, width], 2 * spec.action_dim)
         self.register_buffer("bins", torch.linspace(-config.bin_limit, config.bin_limit, bins))
@@ -66,7 +65,8 @@ class WorldModel(nn.Module):
 
     def _initialise(self) -> None:
         """Zero the last layers of all two-hot heads (predictions start at 0) and start π near N(0, 1)."""
-        for head in (self.reward_net, self.model_free, *self.critics, *self.exploring):
+        bonus = [] if self.bonus_critic is None else [self.bonus_critic]
+        for head in (self.reward_net, self.model_free, *self.critics, *bonus):
             last = last_linear(head)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -94,10 +94,15 @@ class WorldModel(nn.Module):
         logit = self.termination_net(torch.cat([z, a, e], -1))
         return logit.squeeze(-1)
 
-    def critic_logits(self, z: Tensor, a: Tensor, e: Tensor, *, exploring: bool = False) -> Tensor:
+    def critic_logits(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """All heads ``[M, ..., bins]``; the action is looked at only where the critic is a Q."""
         x = torch.cat([z, a, e] if self.critic_form == "q" else [z, e], -1)
-        return torch.stack([head(x) for head in (self.exploring if exploring else self.critics)])
+        return torch.stack([head(x) for head in self.critics])
+
+    def bonus_logits(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
+        """Q_δ(z, a, e), bonuses to come, as logits ``[..., bins]``."""
+        assert self.bonus_critic is not None
+        return self.bonus_critic(torch.cat([z, a, e], -1))
 
     def model_free_value(self, z: Tensor, e: Tensor) -> Tensor:
         """V_f(z, e) ``[...]``: what is learned, and the random function where there is one."""
@@ -130,14 +135,13 @@ class WorldModel(nn.Module):
 class TaskModel:
     """A world model bound to the tasks of a batch: what :func:`m3po.kit.planning.plan` plans in.
 
-    ``task`` int64 ``[N]``, ``gamma`` ``[N]``. Latents may have leading axes before N. ``exploring`` values by Q_x.
+    ``task`` int64 ``[N]``, ``gamma`` ``[N]``. Latents may have leading axes before N. Values are those of the task's
+    own reward plus ``beta`` Q_δ.
     """
 
-    def __init__(
-        self, model: WorldModel, task: Tensor, gamma: Tensor, *, terminates: bool, exploring: bool = False
-    ) -> None:
+    def __init__(self, model: WorldModel, task: Tensor, gamma: Tensor, *, terminates: bool, beta: float = 0.0) -> None:
         self.model, self.task, self.gamma, self.terminates = model, task, gamma, terminates
-        self.exploring = exploring
+        self.beta = beta
         self.embedding: Tensor = model.embedding(task)
         self.action_mask = model.action_mask[task]
 
@@ -162,13 +166,22 @@ class TaskModel:
         if self.model.critic_form == "q":
             return self.state_values(latent, action)
         following, reward, gamma = self.step(latent, action)
-        return reward + gamma * self.state_values(following, action)
+        return reward + gamma * self._heads(following, action) + self._bonuses(latent, action)
 
     def state_values(self, latent: Tensor, action: Tensor) -> Tensor:
         """Every head's value ``[M, ...]`` of a state in which the policy does ``action`` (which V_b ignores)."""
-        a, e = action * self.action_mask, self._e(latent)
-        return self.model.scalar(self.model.critic_logits(latent, a, e, exploring=self.exploring))
+        return self._heads(latent, action) + self._bonuses(latent, action)
 
     def value(self, latent: Tensor) -> Tensor:
-        """V_b(z) = mean over heads, at the prior's mean action where the critic is a Q."""
+        """V_b(z) = mean over heads, at the prior's mean action where it is looked at."""
         return self.state_values(latent, torch.tanh(self.prior(latent).mean)).mean(0)
+
+    def bonus_value(self, latent: Tensor, action: Tensor) -> Tensor:
+        """Q_δ(z, a) ``[...]``."""
+        return self.model.scalar(self.model.bonus_logits(latent, action * self.action_mask, self._e(latent)))
+
+    def _heads(self, latent: Tensor, action: Tensor) -> Tensor:
+        return self.model.scalar(self.model.critic_logits(latent, action * self.action_mask, self._e(latent)))
+
+    def _bonuses(self, latent: Tensor, action: Tensor) -> Tensor | float:
+        return self.beta * self.bonus_value(latent, action) if self.beta else 0.0

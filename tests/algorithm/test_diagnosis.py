@@ -60,13 +60,14 @@ def test_an_unseen_task_is_unknown_not_zero() -> None:
 def test_values_of_experienced_steps_and_the_share_of_their_bonus() -> None:
     # An untrained model believes 0: Q_MB = 0. V_f = 0, so Q_MF = r: means 1 (task 0) and 3 (task 1), as the gaps.
     spec = make_spec()
-    model, batch = WorldModel(spec, tiny()), make_batch(spec, horizon=1, size=4)
+    config = tiny(random_prior=0.0)
+    model, batch = WorldModel(spec, config), make_batch(spec, horizon=1, size=4)
     task = batch["task"][0]
     bound = TaskModel(model, task, torch.full((4,), 0.9), terminates=False)
     step = {name: rows[0] for name, rows in batch.items()} | {"reward": torch.tensor([0.5, 2.0, 1.5, 4.0])}
     with torch.no_grad():
         latent = model.encode(step["observation"], task)
-    shown = diagnosis.experienced_values(bound, latent, step, 0.5, tiny(discrepancy_clip=2.0), 2)
+    shown = diagnosis.experienced_values(bound, latent, step, 0.5, config, 2)
     np.testing.assert_allclose(shown["value_model_based"].values, [0, 0], atol=1e-6)
     np.testing.assert_allclose(shown["value_model_free"].values, [1, 3], atol=1e-6)
     np.testing.assert_allclose(shown["value_gap"].values, [1, 3], atol=1e-6)

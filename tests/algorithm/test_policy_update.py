@@ -159,7 +159,7 @@ def test_iterations_come_after_equally_many_decisions_of_few_and_many_environmen
 @pytest.mark.parametrize(
     "switches",
     [
-        {"planner": "none", "discrepancy": "none"},
+        {"planner": "none"},
         {"iterations": 3},
         {"discrepancy": "none"},
         {"discrepancy": "reward"},
@@ -199,7 +199,7 @@ def test_every_switch_learns_without_a_hitch(spec: EnvSpec, switches: dict[str, 
     [
         ({"discrepancy": "advantage"}, "fresh"),
         ({"trust_region": "clip"}, "fresh"),
-        ({"planner": "none"}, "planner"),
+        ({"planner": "none", "discrepancy": "planning"}, "planner"),
         ({"learning_starts": 10_000}, "budget"),
         ({"replay_capacity": 5}, "replay"),
     ],
