@@ -38,7 +38,7 @@ TASK = "walker-walk"
 
 def tasks() -> Sequence[Task]:
     """The task whose spaces are decided and updated on."""
-    return load_suite("dmc28-lite", [f"tasks.names=[{TASK}]"]).tasks
+    return load_suite("dmc4", [f"tasks.names=[{TASK}]"]).tasks
 
 
 def best(call: Callable[[], object], seconds: float) -> float:

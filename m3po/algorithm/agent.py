@@ -2,8 +2,8 @@
 
 1. act for T decisions in N environments with the planner's Gaussian (:meth:`M3PO.act`);
 2. the policy now is π_old; fresh data, where used, improves the actor by a policy gradient of the augmented reward;
-3. for every update that is due: world model on replayed subsequences, actor on their latents under KL(π_old ‖ π),
-   EMA targets (:meth:`M3PO._iterate`); repeat.
+3. for every update that is due: world model on replayed subsequences, now and then the critic of bonuses, actor on
+   their latents under KL(π_old ‖ π), EMA targets (:meth:`M3PO._iterate`); repeat.
 
 Symbols are mapped to names in :mod:`m3po.algorithm.model`; formulas stand in ``losses`` and ``exploration``.
 """
@@ -192,7 +192,7 @@ class M3PO:
         return metrics | means | {"beta": self.beta, "kl_penalty": self.penalty, "updates": float(self.updates)}
 
     def _learn(self, old: MLP) -> dict[str, Tensor]:
-        """One update of the world model and, on its latents, of the actor; then the EMA targets."""
+        """One update of the world model and, on its latents, of bonuses and actor; then the EMA targets."""
         assert self.replay is not None
         c = self.config
         batch = self.replay.sample(c.batch, c.model_horizon, self.sampling, self.device)
@@ -222,7 +222,7 @@ class M3PO:
 
     @torch.no_grad()
     def _follow(self, *names: str) -> None:
-        """EMA of what is read from the target: critics, embedding and, where it teaches, the encoder."""
+        """EMA of the parts of the model that are read from the target."""
         slow, fast = (
             tuple(p for name in names for p in model.get_submodule(name).parameters())
             for model in (self.target, self.model)
