@@ -178,7 +178,7 @@ def main() -> int:
             rows += decisions(name, preset, spec, seconds)
             if name == "m3po":
                 rows += updates(preset, spec, seconds)
-        rows += end_to_end(name, presets[0], 4_000 if arguments.quick else 20_000)
+        rows += end_to_end(name, presets[0], 4_000 if arguments.quick or name == "dreamerv3" else 20_000)
     return show("The agents, one core", rows, arguments.json)
 
 
