@@ -311,17 +311,19 @@ def _answer(pipe: Connection, turns: Turns, lanes: Lanes) -> None:
     """Take steps when they are asked for, and answer messages between them; ends with an exception."""
     steps = 0
     while True:
-        if turns.reaches(Turns.ASKED, steps + 1):
+        while turns.reaches(Turns.ASKED, steps + 1):
             steps += 1
             episodes = lanes.receive()
             if episodes:
                 pipe.send((None, episodes))
             turns[Turns.MAIL] = bool(episodes)
             turns[Turns.DONE] = steps
-            continue
+        # Looking costs a core; it pays between two steps, not while the parent learns or evaluates elsewhere.
         turns[Turns.ASLEEP] = True
-        if turns[Turns.ASKED] == steps and pipe.poll(NAP_SECONDS):
-            request, arguments = pipe.recv()
-            if request != "wake":
-                pipe.send((None, getattr(lanes, request)(*arguments)))
+        while turns[Turns.ASKED] == steps:
+            if pipe.poll(NAP_SECONDS):
+                request, arguments = pipe.recv()
+                if request != "wake":
+                    pipe.send((None, getattr(lanes, request)(*arguments)))
+                    break
         turns[Turns.ASLEEP] = False
