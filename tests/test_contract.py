@@ -27,6 +27,7 @@ M3PO = {
 TINY: Mapping[str, Mapping[str, Any]] = {
     "random": {},
     "ppo": {"hidden": (8,), "rollout_size": 24, "minibatch_size": 8, "epochs": 2},
+    "sac": {"hidden": (8,), "batch_size": 4, "learning_starts": 4, "updates_per_step": 0.4},
     "m3po": M3PO,
     "dreamerv3": {
         "deter": 8,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Gaussian", "gaussian_kl", "gaussian_log_prob", "squashed_log_prob"]
+__all__ = ["Gaussian", "gaussian_kl", "gaussian_log_prob", "squashed_log_prob", "squashed_sample"]
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -36,6 +36,18 @@ def squashed_log_prob(dist: Gaussian, u: Tensor, mask: Tensor) -> Tensor:
     # log(1 − tanh²u) = 2 (log 2 − u − softplus(−2u)), exact and stable.
     correction = (mask * 2 * (math.log(2) - u - F.softplus(-2 * u))).sum(-1)
     return gaussian_log_prob(dist, u, mask) - correction
+
+
+def squashed_sample(dist: Gaussian, noise: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Actions tanh(u) ``[..., A]``, zero where ``mask`` is, and their log-densities ``[...]``; u = mean + std · noise.
+
+    :func:`squashed_log_prob` of the same u, written with the noise it comes from: that stays exact where std is tiny
+    beside the mean, and has a shorter way back for gradients.
+    """
+    u = dist.sample(noise)
+    gaussian = -0.5 * (noise**2 + _LOG_2PI) - torch.log(dist.std)
+    correction = 2 * (math.log(2) - u - F.softplus(-2 * u))
+    return mask * torch.tanh(u), (mask * (gaussian - correction)).sum(-1)
 
 
 def gaussian_kl(p: Gaussian, q: Gaussian, mask: Tensor) -> Tensor:

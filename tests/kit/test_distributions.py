@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution, kl_divergence
 
-from m3po.kit.distributions import Gaussian, gaussian_kl, gaussian_log_prob, squashed_log_prob
+from m3po.kit.distributions import Gaussian, gaussian_kl, gaussian_log_prob, squashed_log_prob, squashed_sample
 
 GENERATOR = torch.Generator().manual_seed(0)
 P = Gaussian(torch.randn(7, 3, generator=GENERATOR), torch.rand(7, 3, generator=GENERATOR) + 0.2)
@@ -48,6 +48,31 @@ def test_squashed_log_prob_stays_finite_far_out() -> None:
     for u in (50.0, -50.0):
         expected = -0.5 * u**2 - 0.5 * math.log(2 * math.pi) - (2 * math.log(2) - 2 * abs(u))
         assert squashed_log_prob(dist, torch.tensor([u]), torch.ones(1)).item() == pytest.approx(expected)
+
+
+def test_squashed_sample_is_the_action_with_its_log_prob() -> None:
+    noise = torch.randn(7, 3, generator=GENERATOR)
+    mask = torch.tensor([1.0, 0.0, 1.0]).expand(7, 3)
+    action, log_prob = squashed_sample(P, noise, mask)
+    assert torch.equal(action, mask * torch.tanh(P.sample(noise)))
+    assert torch.allclose(log_prob, squashed_log_prob(P, P.sample(noise), mask), atol=1e-5)
+
+
+def test_squashed_sample_has_the_gradients_of_its_log_prob() -> None:
+    mean, std = (tensor.double().requires_grad_() for tensor in P)
+    noise = torch.randn(7, 3, dtype=torch.float64, generator=GENERATOR)
+    dist = Gaussian(mean, std)
+    expected = torch.autograd.grad(squashed_log_prob(dist, dist.sample(noise), ALL.double()).sum(), (mean, std))
+    found = torch.autograd.grad(squashed_sample(dist, noise, ALL.double())[1].sum(), (mean, std))
+    assert torch.allclose(torch.stack(found), torch.stack(expected))
+
+
+def test_squashed_sample_stays_exact_where_the_deviation_is_tiny() -> None:
+    # u = 1 + 1e-9 · 2 rounds to 1, from which the noise cannot be had back.
+    dist = Gaussian(torch.ones(1), torch.full((1,), 1e-9))
+    _, log_prob = squashed_sample(dist, torch.full((1,), 2.0), torch.ones(1))
+    expected = -0.5 * 2**2 - 0.5 * math.log(2 * math.pi) - math.log(1e-9) - math.log(1 - math.tanh(1) ** 2)
+    assert log_prob.item() == pytest.approx(expected)
 
 
 def test_kl_agrees_with_torch() -> None:
