@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.scores import AgentScores
 from analysis.stats import (
-    CONFIDENCE,
     CURVE_RESAMPLES,
     Array,
     Band,
@@ -19,6 +18,8 @@ from analysis.stats import (
     iqm,
     percentile_interval,
     resample,
+    tail,
+    task_means,
 )
 
 LEVELS = (0.25, 0.5, 0.75, 0.9)
@@ -36,13 +37,15 @@ class Curve:
     agent: str
     steps: Array
     estimate: Array
-    samples: Array | None
+    samples: Array | None = None
+    tail: float = 0.0
+    """Share of the samples that a 95 % interval leaves out at each end."""
 
     @property
     def band(self) -> Band:
         if self.samples is None:
             return Band(self.estimate)
-        return Band(self.estimate, *percentile_interval(self.samples))
+        return Band(self.estimate, *percentile_interval(self.samples, self.tail))
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,11 @@ class StepsToScore:
 class Speedup:
     """``agent`` reaches the final score of ``reference`` with ``ratio`` times fewer environment steps.
 
-    ``target`` is that score. The reference is counted up to where its own curve first reaches it, not to its last
-    step, so that a plateau wins nothing. Where ``agent`` never gets there, ``ratio`` is 0 and all that is known is
-    that it lies below ``below``; likewise for ``low`` and ``high``, which are None where there is no interval.
+    On another ``axis``: with as many times fewer gradient updates or seconds. ``task`` is None for the IQM over all
+    tasks. ``target`` is that score, normalised. The reference is counted up to where its own curve first reaches it,
+    not to its last step, so that a plateau wins nothing. Where ``agent`` never gets there, ``ratio`` is 0 and all that
+    is known is that it lies below ``below``; likewise for ``low`` and ``high``, which are None where there is no
+    interval.
     """
 
     agent: str
@@ -76,16 +81,18 @@ class Speedup:
     low: float | None
     high: float | None
     below: float
+    axis: str = "env_step"
+    task: str | None = None
 
 
 def curve(scores: AgentScores, *, whole_runs: bool = False) -> Curve:
     """The aggregate learning curve of one agent, and its bootstrap resamples."""
     estimate = _along([iqm(scores.curves[..., point]) for point in range(len(scores.steps))])
-    samples = None
-    if estimate.size and allows_interval(scores.final):
-        # One point at a time bounds the memory; the generator, made anew, draws the same runs for each.
-        samples = _along([_resampled(scores, point, whole_runs) for point in range(len(scores.steps))])
-    return Curve(scores.agent, scores.steps, estimate, samples)
+    if not estimate.size or not allows_interval(scores.final):
+        return Curve(scores.agent, scores.steps, estimate)
+    # One point at a time bounds the memory; the generator, made anew, draws the same runs for each.
+    samples = _along([_resampled(scores, point, whole_runs) for point in range(len(scores.steps))])
+    return Curve(scores.agent, scores.steps, estimate, samples, tail(scores.final, whole_runs=whole_runs))
 
 
 def _resampled(scores: AgentScores, point: int, whole_runs: bool) -> Array:
@@ -118,7 +125,7 @@ def steps_to_score(of: Curve, target: float) -> StepsToScore:
     """Environment steps until ``of`` reaches the normalised score ``target``."""
     low = high = None
     if of.samples is not None:
-        low, high = _interval(first_step(of.steps, of.samples, target))
+        low, high = _interval(first_step(of.steps, of.samples, target), of.tail)
     steps = float(first_step(of.steps, of.estimate, target))
     return StepsToScore(of.agent, target, steps, low, high, float(of.steps[-1]))
 
@@ -134,15 +141,31 @@ def speedup(agent: Curve, reference: Curve) -> Speedup | None:
     if agent.samples is not None and reference.samples is not None:
         targets = reference.samples[:, -1]
         needed = first_step(agent.steps, agent.samples, targets)
-        low, high = _interval(_ratio(first_step(reference.steps, reference.samples, targets), needed))
+        ratios = _ratio(first_step(reference.steps, reference.samples, targets), needed)
+        low, high = _interval(ratios, min(agent.tail, reference.tail))
     return Speedup(agent.agent, reference.agent, target, ratio, low, high, below=float(own / agent.steps[-1]))
+
+
+def task_curve(scores: AgentScores, task: str) -> Curve | None:
+    """The mean over runs of one task as a function of environment steps; None where there is none."""
+    column = scores.tasks.index(task)
+    runs = int(scores.runs_per_task[column])
+    if not runs or not scores.steps.size:
+        return None
+    # Each point is a "task" of its own: [R, P]; whole runs are drawn so that a band moves smoothly.
+    values = scores.curves[:, column]
+    estimate = task_means(values)
+    if runs == 1:
+        return Curve(scores.agent, scores.steps, estimate)
+    samples = resample(values, generator("task curve", scores.agent, task), CURVE_RESAMPLES, whole_runs=True)
+    return Curve(scores.agent, scores.steps, estimate, task_means(samples), tail(scores.final[:, [column]]))
 
 
 def _learned(of: Curve) -> bool:
     """Whether the end of the curve lies above its beginning, by more than chance where there is an interval."""
     gain = of.estimate[-1] - of.estimate[0]
     if of.samples is not None:
-        gain = min(gain, _interval(of.samples[:, -1] - of.samples[:, 0])[0])
+        gain = min(gain, _interval(of.samples[:, -1] - of.samples[:, 0], of.tail)[0])
     return bool(gain > 0)
 
 
@@ -152,14 +175,13 @@ def _ratio(reference: Array, agent: Array) -> Array:
         return np.where(reference == agent, 1.0, reference / agent)
 
 
-def _interval(samples: Array) -> tuple[float, float]:
+def _interval(samples: Array, tail: float) -> tuple[float, float]:
     """95 % percentile interval made of samples only: interpolating towards an infinite one would mean nothing."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(samples, [tail, 100 - tail], method="inverted_cdf")
+    low, high = np.percentile(samples, [100 * tail, 100 - 100 * tail], method="inverted_cdf")
     return float(low), float(high)
 
 
-def speedups(curves: Mapping[str, Curve]) -> list[Speedup]:
+def speedups(curves: Mapping[str, Curve], *, axis: str = "env_step", task: str | None = None) -> list[Speedup]:
     """Every ordered pair of agents for which the question makes sense."""
     found = [speedup(curves[a], curves[b]) for a in curves for b in curves if a != b]
-    return [item for item in found if item is not None]
+    return [replace(item, axis=axis, task=task) for item in found if item is not None]

@@ -29,14 +29,17 @@ COLUMNS = (
     "success_last",
     "length",
     "seconds",
+    "updates",
 )
-"""Columns of :attr:`Results.evaluations`."""
+"""Columns of :attr:`Results.evaluations`. ``seconds`` of training and gradient ``updates`` are NaN where unknown."""
 
 LEFT_OUT = frozenset({"failed", "corrupt", "incompatible"})
 """States whose rows enter no number: the run counts as missing."""
 
 _NUMBERS = ("score", "return", "length", "seconds")
-_OPTIONAL = ("success_any", "success_last")
+_OPTIONAL = ("success_any", "success_last", "updates")
+_LATER = ("updates",)
+"""Fields that the first releases did not write."""
 _KEYS = ("task", "env_step", "episode", *_NUMBERS, *_OPTIONAL)
 
 
@@ -246,7 +249,7 @@ def _rows(cell: Cell, path: Path, study: Study) -> Iterator[tuple[Any, ...]]:
 
 def _row(row: Mapping[str, Any], cell: Cell, protocols: dict[str, str]) -> tuple[Any, ...]:
     try:
-        values = tuple(row[key] for key in _KEYS)
+        values = tuple(row.get(key) if key in _LATER else row[key] for key in _KEYS)
         owner = (row["agent"], row["seed"], row["config_hash"])
         protocol = row["protocol"]
     except KeyError as error:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analysis import diagnostic_plots, drawing, style
+from analysis import diagnostic_plots, drawing, efficiency_plots, style
 from analysis.stats import Band, Estimate
 from analysis.summary import Summary, TaskCurve
 
@@ -213,23 +213,6 @@ def probability_of_improvement(summary: Summary) -> Figure | None:
     return figure
 
 
-def sample_efficiency(summary: Summary) -> Figure | None:
-    """IQM over runs and tasks against environment steps."""
-    if not summary.curves:
-        return None
-    figure = drawing.new_figure(0.72 * style.WIDTH, 2.9)
-    axes = figure.subplots()
-    for agent, of in summary.curves.items():
-        drawing.draw_band(axes, summary, agent, of.steps, of.band, marked=True)
-    axes.set(
-        xlabel=f"Environment steps{drawing.about(of.band for of in summary.curves.values())}",
-        ylabel="IQM of normalised score",
-    )
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    drawing.legend(figure, summary, summary.curves)
-    return figure
-
-
 def task_curves(summary: Summary) -> Figure | None:
     """Mean score over runs against environment steps, one panel per task."""
     by_task: dict[str, list[TaskCurve]] = {}
@@ -286,7 +269,7 @@ FIGURES: dict[str, Callable[[Summary], Figure | None]] = {
     "generalisation": generalisation,
     "profiles": profiles,
     "probability_of_improvement": probability_of_improvement,
-    "sample_efficiency": sample_efficiency,
+    **efficiency_plots.FIGURES,
     "task_curves": task_curves,
     **diagnostic_plots.FIGURES,
 }

@@ -6,17 +6,22 @@ in a per-task suite the agents trained with the same seed on each task. NaN mark
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.frame import Results
+from analysis.frame import Cell, Results
 from analysis.study import Task
 
 MAX_POINTS = 200
 """Points of a learning curve; more are thinned, the first and the last stay."""
+
+AXES = ("env_step", "updates", "seconds")
+"""What scores may be drawn against; columns of the evaluations."""
 
 Array = NDArray[np.float64]
 
@@ -27,7 +32,7 @@ class AgentScores:
 
     ``final`` ``[R, K]`` is the score of the last evaluation at or before ``final_steps[task]``; ``curves``
     ``[R, K, P]`` is linear between evaluations, at the environment steps ``steps`` ``[P]``, for the same runs.
-    A diverged run scores 0 from its divergence on.
+    A diverged run scores 0 from its divergence on. Along another axis, steps stand for gradient updates or seconds.
     """
 
     agent: str
@@ -45,6 +50,13 @@ class AgentScores:
     def runs_per_task(self) -> NDArray[np.int64]:
         """n of each task, ``[K]``."""
         return np.asarray(np.isfinite(self.final).sum(axis=0))
+
+    @property
+    def areas(self) -> Array:
+        """Area under each curve over its length: the mean score of training, ``[R, K]``; NaN where there is none."""
+        if len(self.steps) < 2:
+            return np.full(self.final.shape, np.nan)
+        return np.asarray(np.trapezoid(self.curves, self.steps, axis=-1) / (self.steps[-1] - self.steps[0]))
 
     @property
     def num_tasks(self) -> int:
@@ -85,16 +97,26 @@ class _Run:
 
 
 def agent_scores(
-    results: Results, agent: str, env_step: int | None = None, tasks: Sequence[Task] | None = None
+    results: Results,
+    agent: str,
+    env_step: int | None = None,
+    tasks: Sequence[Task] | None = None,
+    *,
+    axis: str = "env_step",
 ) -> AgentScores:
     """Scores of ``agent`` on ``tasks`` (default: those trained on) at ``env_step`` and before.
 
     By default each task is scored at the largest environment step that every finished run of the agent reached (while
     no run is finished: that every started run reached). A run that did not get there is missing.
+
+    ``axis``: one of :data:`AXES`. Along updates and seconds finished runs end at different places; each keeps its last
+    score up to where the longest ends.
     """
     study = results.study
     names = tuple(task.name for task in (study.tasks if tasks is None else tasks))
-    runs = _runs(results, agent, names)
+    runs = _runs(results, agent, names, axis)
+    if axis != "env_step":
+        runs = _of_equal_length(runs)
     final_steps = _final_steps(runs, study.env_steps, env_step)
     used = {key: run for key, run in runs.items() if run.reach >= final_steps[key[1]]}
     row = {seed: index for index, seed in enumerate(study.seeds)}
@@ -118,25 +140,46 @@ def agent_scores(
     )
 
 
-def _runs(results: Results, agent: str, tasks: Sequence[str]) -> dict[tuple[int, str], _Run]:
+def _runs(results: Results, agent: str, tasks: Sequence[str], axis: str) -> dict[tuple[int, str], _Run]:
     """Every run with something to say on ``tasks``, by (seed, task)."""
     rows = results.evaluations[results.evaluations["agent"] == agent]
+    rows = rows[rows[axis].notna()]
     by_task = dict(iter(rows.groupby(["cell", "task"])))
     runs: dict[tuple[int, str], _Run] = {}
     for cell in results.cells:
         if cell.agent != agent or not cell.counts:
             continue
-        diverged_at = cell.env_step if cell.state == "diverged" else None
+        diverged_at = _divergence(cell, rows, axis) if cell.state == "diverged" else None
         evaluated = {*cell.tasks, *(task.name for task in results.study.held_out)}
         for task in (task for task in tasks if task in evaluated):
             group = by_task.get((cell.id, task))
             if group is None and diverged_at is None:
                 continue
-            steps = np.empty(0) if group is None else group["env_step"].to_numpy(dtype=np.float64)
+            steps = np.empty(0) if group is None else group[axis].to_numpy(dtype=np.float64)
             scores = np.empty(0) if group is None else group["score"].to_numpy(dtype=np.float64)
             normalised = results.study.task(task).protocol.normalise(scores)
             runs[cell.seed, task] = _Run(steps, normalised, cell.state == "done", diverged_at)
     return runs
+
+
+def _divergence(cell: Cell, rows: pd.DataFrame, axis: str) -> int:
+    """Where a cell diverged; along another axis than steps nothing later than its last evaluation is known."""
+    if axis == "env_step":
+        return cell.env_step
+    last = rows.loc[rows["cell"] == cell.id, axis].max()
+    return 0 if math.isnan(last) else math.ceil(last)
+
+
+def _of_equal_length(runs: dict[tuple[int, str], _Run]) -> dict[tuple[int, str], _Run]:
+    """Finished runs with their last score repeated where the longest of them ends."""
+    end = math.ceil(max((run.steps[-1] for run in runs.values() if run.done and run.steps.size), default=0))
+
+    def prolonged(run: _Run) -> _Run:
+        if not run.done or not run.steps.size or run.steps[-1] >= end:
+            return run
+        return replace(run, steps=np.append(run.steps, end), scores=np.append(run.scores, run.scores[-1]))
+
+    return {key: prolonged(run) for key, run in runs.items()}
 
 
 def _final_steps(runs: dict[tuple[int, str], _Run], budget: int, env_step: int | None) -> dict[str, int]:

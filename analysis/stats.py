@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 from rliable import metrics as rliable
 
 RESAMPLES = 2000
 CURVE_RESAMPLES = 500
 """Resamples of whole learning curves, which cost P times as much."""
+PERMUTATIONS = 2000
 CONFIDENCE = 0.95
 
 Array = NDArray[np.float64]
@@ -79,6 +81,12 @@ def optimality_gap(scores: Array) -> Array:
     return 1.0 - mean(np.minimum(scores, 1.0))
 
 
+def worst_task(scores: Array) -> Array:
+    """Smallest of the tasks' means over runs."""
+    with _quiet():
+        return np.asarray(np.nanmin(task_means(scores), axis=-1))
+
+
 METRICS: dict[str, Callable[[Array], Array]] = {
     "iqm": iqm,
     "median": median,
@@ -112,30 +120,55 @@ def allows_interval(scores: Array) -> bool:
     return bool((runs > 0).any()) and bool((runs[runs > 0] >= 2).all())
 
 
-def resample(scores: Array, rng: np.random.Generator, resamples: int, *, whole_runs: bool = False) -> Array:
-    """Bootstrap resamples ``[B, R, K]`` of scores ``[R, K]``: runs drawn with replacement.
+def resample(
+    scores: Array, rng: np.random.Generator, resamples: int, *, whole_runs: bool = False, runs: int | None = None
+) -> Array:
+    """Bootstrap resamples ``[B, R, K]`` of scores ``[R, K]``: runs drawn with replacement, as many as there are.
 
     By default each task draws its own runs (stratified by task, as rliable does). With ``whole_runs`` all tasks of a
     resample share the draw: in a joint suite the tasks of a run belong to one agent and rise and fall together, and
-    drawing them apart would make the intervals too narrow.
+    drawing them apart would make the intervals too narrow. ``runs``: draw so many instead.
     """
     present = np.isfinite(scores)
     if whole_runs:
         rows = np.flatnonzero(present.any(axis=1))
-        return np.asarray(scores[rows[rng.integers(len(rows), size=(resamples, len(rows)))]])
-    drawn = np.full((resamples, *scores.shape), np.nan)
+        return np.asarray(scores[rows[rng.integers(len(rows), size=(resamples, runs or len(rows)))]])
+    drawn = np.full((resamples, runs or len(scores), scores.shape[1]), np.nan)
     for task in range(scores.shape[1]):
         rows = np.flatnonzero(present[:, task])
         if rows.size:
-            drawn[:, : len(rows), task] = scores[rows[rng.integers(len(rows), size=(resamples, len(rows)))], task]
+            count = runs or len(rows)
+            drawn[:, :count, task] = scores[rows[rng.integers(len(rows), size=(resamples, count))], task]
     return drawn
 
 
-def percentile_interval(samples: Array) -> tuple[Array, Array]:
-    """The 95 % percentile interval over the first axis."""
-    tail = 100 * (1 - CONFIDENCE) / 2
+def tail(*scores: Array, whole_runs: bool = False) -> float:
+    """Share of the resamples of ``scores`` ``[R, K]`` that a 95 % interval leaves out at each end.
+
+    The plain percentile interval leaves out 2.5 %, and is too narrow with few runs: the variance of a bootstrap mean of
+    n runs is (n − 1)/n of the true one, and a normal quantile stands for one of Student's t. Both are made up for
+    (Hesterberg 2015, "What teachers should know about the bootstrap", arXiv 1411.5279, section 5.3):
+
+        tail = Φ(−√(n/(n − 1)) t₀.₉₇₅,ν),  ν = Σₖ(nₖ − 1) over the tasks, or n − 1 where whole runs are drawn.
+
+    Several matrices stand for a number made of all of them. An interval still ends at the extremes of what was drawn.
+    """
+    runs = [
+        np.isfinite(of).any(axis=1).sum(keepdims=True) if whole_runs else np.isfinite(of).sum(axis=0) for of in scores
+    ]
+    counts = np.concatenate([of[of > 0] for of in runs])
+    return student_tail((counts - 1).sum(), widening=np.sqrt(np.mean(counts / (counts - 1))))
+
+
+def student_tail(degrees: float, *, widening: float = 1.0) -> float:
+    """Φ(−widening × t₀.₉₇₅): where Student's quantile with ``degrees`` of freedom lies on the normal distribution."""
+    return float(scipy.stats.norm.sf(widening * scipy.stats.t.isf((1 - CONFIDENCE) / 2, degrees)))
+
+
+def percentile_interval(samples: Array, tail: float) -> tuple[Array, Array]:
+    """The interval over the first axis that leaves out the share ``tail`` of the samples at each end."""
     with _quiet():
-        low, high = np.nanpercentile(samples, [tail, 100 - tail], axis=0)
+        low, high = np.nanpercentile(samples, [100 * tail, 100 - 100 * tail], axis=0)
     return low, high
 
 
@@ -145,7 +178,17 @@ def aggregate(agent: str, metric: str, scores: Array, *, whole_runs: bool = Fals
     if not allows_interval(scores):
         return Estimate(value)
     samples = resample(scores, generator("aggregate", agent, metric), RESAMPLES, whole_runs=whole_runs)
-    low, high = percentile_interval(METRICS[metric](samples))
+    low, high = percentile_interval(METRICS[metric](samples), tail(scores, whole_runs=whole_runs))
+    return Estimate(value, float(low), float(high))
+
+
+def worst(agent: str, scores: Array, *, whole_runs: bool = False) -> Estimate:
+    """Mean of the task an agent is worst at, of scores ``[R, K]``; which that is may change with the runs drawn."""
+    value = float(worst_task(scores))
+    if not allows_interval(scores):
+        return Estimate(value)
+    samples = resample(scores, generator("worst task", agent), RESAMPLES, whole_runs=whole_runs)
+    low, high = percentile_interval(worst_task(samples), tail(scores, whole_runs=whole_runs))
     return Estimate(value, float(low), float(high))
 
 
@@ -163,7 +206,7 @@ def generalisation_gap(agent: str, trained: Array, held_out: Array) -> Estimate:
     if not allows_interval(both):
         return Estimate(value)
     samples = resample(both, generator("generalisation", agent), RESAMPLES, whole_runs=True)
-    low, high = percentile_interval(gap(samples))
+    low, high = percentile_interval(gap(samples), tail(both, whole_runs=True))
     return Estimate(value, float(low), float(high))
 
 
@@ -179,7 +222,8 @@ def probability_of_improvement(
 ) -> Estimate:
     """Probability that a run of the first agent beats one of the second, with its interval.
 
-    rliable's definition. The pair and its mirror share their draws, so the two always add up to 1.
+    rliable's definition. Runs that share a seed are drawn together. The pair and its mirror share their draws, so the
+    two always add up to 1.
     """
     common = np.isfinite(scores[0]).any(axis=0) & np.isfinite(scores[1]).any(axis=0)
     x, y = scores[0][:, common], scores[1][:, common]
@@ -187,14 +231,60 @@ def probability_of_improvement(
     if not (allows_interval(x) and allows_interval(y)):
         return Estimate(value)
     pair = "\x1e".join(sorted(agents))
-    drawn = {
-        agent: resample(of, generator("improvement", pair, agent), RESAMPLES, whole_runs=whole_runs)
-        for agent, of in zip(agents, (x, y), strict=True)
-    }
+    # Generators that draw alike: runs of one seed stay together, as in a paired comparison.
+    drawn = [resample(of, generator("improvement", pair), RESAMPLES, whole_runs=whole_runs) for of in (x, y)]
     # One task at a time: [B, R, R, K] would not fit.
-    per_task = [improvement(drawn[agents[0]][..., [k]], drawn[agents[1]][..., [k]]) for k in range(x.shape[1])]
-    low, high = percentile_interval(np.mean(per_task, axis=0))
+    per_task = [improvement(drawn[0][..., [k]], drawn[1][..., [k]]) for k in range(x.shape[1])]
+    low, high = percentile_interval(np.mean(per_task, axis=0), tail(x, y, whole_runs=whole_runs))
     return Estimate(value, float(low), float(high))
+
+
+def permutation_test(agents: tuple[str, str], scores: tuple[Array, Array], *, whole_runs: bool = False) -> float:
+    """p-value, two-sided, of the hypothesis that the runs of two agents ``[R, K]`` on a task could be exchanged.
+
+    The statistic is the probability of improvement; labels are permuted within each task, or for whole runs. The
+    smallest value it can give is 1/(:data:`PERMUTATIONS` + 1), and with three runs each on one task 0.1.
+    """
+    common = np.isfinite(scores[0]).any(axis=0) & np.isfinite(scores[1]).any(axis=0)
+    x, y = (of[:, common] for of in scores)
+    both = np.concatenate([x, y])
+    is_x = np.arange(len(both)) < len(x)
+    rng = generator("permutation", *agents)
+    strata = [slice(None)] if whole_runs else [slice(k, k + 1) for k in range(both.shape[1])]
+    effects = [_permuted_effects(both[:, of], is_x, rng) for of in strata]
+    effect = np.abs(np.concatenate(effects, axis=1).mean(axis=1))
+    # Rounding must not tell apart what is equal by symmetry.
+    return float((effect >= effect[0] - 1e-12).mean())
+
+
+def _permuted_effects(both: Array, is_x: NDArray[np.bool_], rng: np.random.Generator) -> Array:
+    """P(X > Y) − ½ ``[1 + PERMUTATIONS, K]`` of runs ``both`` ``[R, K]``: as labelled by ``is_x``, then permuted.
+
+    From rank sums (Mann and Whitney): with nₓ and n_y runs it is (Σ ranks of X − nₓ(nₓ + 1)/2)/(nₓ n_y) − ½.
+    """
+    present = np.isfinite(both).any(axis=1)
+    both, is_x = both[present], is_x[present]
+    ranks = scipy.stats.rankdata(both, axis=0, nan_policy="omit")
+    shuffled = rng.permuted(np.broadcast_to(is_x, (PERMUTATIONS, len(is_x))), axis=1)
+    labels = np.concatenate([is_x[None], shuffled])
+    counted = np.isfinite(both)
+    num_x = labels @ counted.astype(float)
+    num_y = counted.sum(axis=0) - num_x
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effect = (labels @ np.nan_to_num(ranks) - num_x * (num_x + 1) / 2) / (num_x * num_y) - 0.5
+    return np.asarray(np.nan_to_num(effect))  # a permutation that leaves one agent without a run of a task says nothing
+
+
+def holm(p_values: Array) -> Array:
+    """p-values ``[P]`` of a family of tests, each adjusted such that one below α is below it for the whole family.
+
+    The i-th smallest of P becomes the largest of (P − j + 1) pⱼ over j ≤ i, at most 1 (Holm 1979).
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * np.asarray(p_values)[order]))
+    return adjusted
 
 
 def performance_profile(agent: str, scores: Array, thresholds: Array, *, whole_runs: bool = False) -> Band:
@@ -207,7 +297,8 @@ def performance_profile(agent: str, scores: Array, thresholds: Array, *, whole_r
     if not allows_interval(scores):
         return Band(estimate)
     samples = resample(scores, generator("profile", agent), CURVE_RESAMPLES, whole_runs=whole_runs)
-    return Band(estimate, *percentile_interval(np.stack([above(samples, t) for t in thresholds], axis=1)))
+    above_each = np.stack([above(samples, t) for t in thresholds], axis=1)
+    return Band(estimate, *percentile_interval(above_each, tail(scores, whole_runs=whole_runs)))
 
 
 def _nanmean(values: Array, axis: int) -> Array:

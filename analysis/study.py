@@ -48,6 +48,11 @@ class Task:
     """What simulated it."""
 
     @property
+    def domain(self) -> str:
+        """What groups tasks in reports: in the control suite the body that moves, elsewhere the family."""
+        return self.name.partition("-")[0] if self.family == "dm_control" else self.family
+
+    @property
     def measure(self) -> tuple[Protocol, str]:
         """Protocol and engine: numbers that differ in either are never drawn as one."""
         return self.protocol, self.engine

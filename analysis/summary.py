@@ -8,23 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis import diagnostics, efficiency, integrity, stats
+from analysis import diagnostics, efficiency, integrity, seeds, stats
+from analysis.comparisons import Improvement, improvements
 from analysis.diagnostics import Insides
 from analysis.efficiency import Curve, Speedup, StepsToScore
 from analysis.frame import Results
-from analysis.scores import AgentScores, Array, agent_scores
+from analysis.scores import AXES, AgentScores, Array, agent_scores
+from analysis.seeds import Prediction, Separation
 from analysis.stats import Band, Estimate
 from analysis.study import Task
-
-
-@dataclass(frozen=True)
-class Improvement:
-    """Probability that a run of ``x`` beats a run of ``y`` on a random task."""
-
-    x: str
-    y: str
-    value: Estimate
-    tasks: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,29 @@ class MeasureScore:
 
 
 @dataclass(frozen=True)
+class Breadth:
+    """How one agent does beyond its final average: while it trains, and on the task it is worst at.
+
+    ``area`` is the IQM of the areas under the learning curves, divided by their length; None where there is no curve.
+    """
+
+    agent: str
+    area: Estimate | None
+    worst_task: str
+    worst: Estimate
+
+
+@dataclass(frozen=True)
+class DomainScore:
+    """IQM of one agent over the tasks of one domain."""
+
+    agent: str
+    domain: str
+    value: Estimate
+    tasks: int
+
+
+@dataclass(frozen=True)
 class Generalisation:
     """Mean normalised scores of one agent on the tasks it trained on and on those held out, and their difference."""
 
@@ -100,9 +115,17 @@ class Summary:
     profiles: dict[str, Band]
     curves: dict[str, Curve]
     speedups: list[Speedup]
+    """Of the aggregate along each axis, then task by task in environment steps."""
     steps_to_score: list[StepsToScore]
     task_scores: list[TaskScore]
     task_curves: list[TaskCurve]
+    other_axes: dict[str, dict[str, Curve]]
+    """Curves against gradient updates and seconds, by axis and agent, where at least two agents know them."""
+    breadth: list[Breadth]
+    domains: list[DomainScore]
+    """Where the study has several."""
+    predictions: dict[str, list[Prediction]]
+    separations: list[Separation]
     compute: list[Compute]
     by_measure: list[MeasureScore]
     """Where the study has several protocols or engines: each for itself."""
@@ -122,6 +145,11 @@ class Summary:
         """Agents with at least one run on every task: only these are compared as wholes."""
         return tuple(a for a, scores in self.scores.items() if scores.num_tasks == len(scores.tasks))
 
+    @property
+    def leader(self) -> str | None:
+        """The complete agent with the highest IQM; of equals the first by name."""
+        return min(self.complete_agents, key=lambda a: (-self.aggregates[a]["iqm"].estimate, a), default=None)
+
 
 def summarise(results: Results, env_step: int | None = None) -> Summary:
     """Compute everything, each agent at ``env_step`` or, by default, at its final evaluation."""
@@ -130,7 +158,9 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     scores = {agent: of for agent, of in found.items() if of.num_tasks}
     complete = {agent: of for agent, of in scores.items() if of.num_tasks == len(of.tasks)}
     curves = {agent: efficiency.curve(of, whole_runs=joint) for agent, of in complete.items() if of.steps.size}
+    other_axes = _other_axes(results, complete, joint)
     thresholds = _thresholds(scores)
+    predictions = {agent: seeds.predict(of, whole_runs=joint) for agent, of in complete.items()}
     insides = diagnostics.read(results)
     return Summary(
         results=results,
@@ -139,17 +169,26 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
             agent: {metric: stats.aggregate(agent, metric, of.final, whole_runs=joint) for metric in stats.METRICS}
             for agent, of in scores.items()
         },
-        improvements=_improvements(scores, joint),
+        improvements=improvements(scores, whole_runs=joint),
         thresholds=thresholds,
         profiles={
             agent: stats.performance_profile(agent, of.final, thresholds, whole_runs=joint)
             for agent, of in complete.items()
         },
         curves=curves,
-        speedups=efficiency.speedups(curves),
+        speedups=[
+            *efficiency.speedups(curves),
+            *(item for axis, of in other_axes.items() for item in efficiency.speedups(of, axis=axis)),
+            *_task_speedups(results, scores),
+        ],
         steps_to_score=[efficiency.steps_to_score(of, level) for of in curves.values() for level in efficiency.LEVELS],
         task_scores=_task_scores(results, scores, env_step),
         task_curves=_task_curves(results, scores),
+        other_axes=other_axes,
+        breadth=_breadth(scores, joint),
+        domains=_domains(results, scores, joint),
+        predictions=predictions,
+        separations=seeds.separations(scores, predictions),
         compute=_compute(results, scores),
         by_measure=_by_measure(results, scores, joint),
         generalisation=_generalisation(results, scores, env_step),
@@ -164,14 +203,53 @@ def _thresholds(scores: dict[str, AgentScores]) -> Array:
     return np.asarray(np.arange(0, max(1.0, best) + 0.01, 0.01).round(2), dtype=np.float64)
 
 
-def _improvements(scores: dict[str, AgentScores], joint: bool) -> list[Improvement]:
+def _other_axes(results: Results, complete: dict[str, AgentScores], joint: bool) -> dict[str, dict[str, Curve]]:
+    found = {}
+    for axis in AXES[1:]:
+        scores = {agent: agent_scores(results, agent, axis=axis) for agent in complete}
+        curves = {
+            agent: efficiency.curve(of, whole_runs=joint)
+            for agent, of in scores.items()
+            if of.num_tasks == len(of.tasks) and of.steps.size and of.steps[-1] > 0
+        }
+        if len(curves) > 1:
+            found[axis] = curves
+    return found
+
+
+def _task_speedups(results: Results, scores: dict[str, AgentScores]) -> list[Speedup]:
+    if len(results.study.tasks) == 1:
+        return []
     found = []
-    for x, of_x in scores.items():
-        for y, of_y in scores.items():
-            tasks = int(((of_x.runs_per_task > 0) & (of_y.runs_per_task > 0)).sum())
-            if x != y and tasks:
-                value = stats.probability_of_improvement((x, y), (of_x.final, of_y.final), whole_runs=joint)
-                found.append(Improvement(x, y, value, tasks))
+    for task in results.study.tasks:
+        curves = {agent: efficiency.task_curve(of, task.name) for agent, of in scores.items()}
+        known = {agent: curve for agent, curve in curves.items() if curve is not None}
+        found += efficiency.speedups(known, task=task.name)
+    return found
+
+
+def _breadth(scores: dict[str, AgentScores], joint: bool) -> list[Breadth]:
+    found = []
+    for agent, of in scores.items():
+        areas = of.areas
+        area = stats.aggregate(f"{agent}\x1farea", "iqm", areas, whole_runs=joint) if np.isfinite(areas).any() else None
+        where = of.tasks[int(np.nanargmin(stats.task_means(of.final)))]
+        found.append(Breadth(agent, area, where, stats.worst(agent, of.final, whole_runs=joint)))
+    return found
+
+
+def _domains(results: Results, scores: dict[str, AgentScores], joint: bool) -> list[DomainScore]:
+    domains = [task.domain for task in results.study.tasks]
+    if len(set(domains)) < 2:
+        return []
+    found = []
+    for domain in dict.fromkeys(domains):
+        chosen = [other == domain for other in domains]
+        for agent, of in scores.items():
+            final = of.final[:, chosen]
+            if np.isfinite(final).any():
+                value = stats.aggregate(f"{agent}\x1f{domain}", "iqm", final, whole_runs=joint)
+                found.append(DomainScore(agent, domain, value, int(np.isfinite(final).any(axis=0).sum())))
     return found
 
 
@@ -240,18 +318,19 @@ def _raw(task: Task, value: Estimate) -> Estimate:
 
 def _task_curves(results: Results, scores: dict[str, AgentScores]) -> list[TaskCurve]:
     found = []
-    for index, task in enumerate(results.study.tasks):
+    for task in results.study.tasks:
         for agent, of in scores.items():
-            if of.runs_per_task[index] and of.steps.size:
-                # Each point is a "task" of its own: [R, P]; whole runs are drawn so that a band moves smoothly.
-                values = task.protocol.raw(of.curves[:, index])
-                band = Band(stats.task_means(values))
-                if of.runs_per_task[index] > 1:
-                    rng = stats.generator("task curve", agent, task.name)
-                    samples = stats.resample(values, rng, stats.CURVE_RESAMPLES, whole_runs=True)
-                    band = Band(band.estimate, *stats.percentile_interval(stats.task_means(samples)))
-                found.append(TaskCurve(agent, task, of.steps, band))
+            curve = efficiency.task_curve(of, task.name)
+            if curve is not None:
+                found.append(TaskCurve(agent, task, curve.steps, _raw_band(task, curve.band)))
     return found
+
+
+def _raw_band(task: Task, band: Band) -> Band:
+    raw = task.protocol.raw
+    if band.low is None or band.high is None:
+        return Band(raw(band.estimate))
+    return Band(raw(band.estimate), raw(band.low), raw(band.high))
 
 
 def _compute(results: Results, scores: dict[str, AgentScores]) -> list[Compute]:

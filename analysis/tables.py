@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.efficiency import LEVELS, Speedup, StepsToScore
 from analysis.markup import Table
 from analysis.scores import Array
+from analysis.seeds import NUMBERS, Separation
 from analysis.stats import CONFIDENCE, Estimate
 from analysis.summary import Summary, TaskScore
 
@@ -87,33 +88,125 @@ def _task_cell(item: TaskScore | None) -> str:
 
 
 def probability_of_improvement(summary: Summary) -> Table:
-    records = [{"x": i.x, "y": i.y, **_columns(i.value), "tasks": i.tasks} for i in summary.improvements]
-    shown = {(i.x, i.y): interval(i.value) for i in summary.improvements}
+    records = [
+        {"x": i.x, "y": i.y, **_columns(i.value), "p_value": i.p_value, "p_adjusted": i.adjusted, "tasks": i.tasks}
+        for i in summary.improvements
+    ]
+    shown = {(i.x, i.y): f"{interval(i.value)}, p = {_p_value(i.adjusted)}" for i in summary.improvements}
     caption = (
         "Probability that a run of the row's agent beats a run of the column's on the same task, averaged over tasks, "
-        f"with {INTERVAL} interval."
+        f"with {INTERVAL} interval; p of a permutation test that the two are alike, adjusted for all pairs (Holm)."
     )
     rows = tuple((x, *(shown.get((x, y), "") for y in summary.agents)) for x in summary.agents)
     return Table("probability_of_improvement", caption, pd.DataFrame(records), ("Agent", *summary.agents), rows)
 
 
-def efficiency(summary: Summary) -> Table:
+def _p_value(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def breadth(summary: Summary) -> Table:
+    """Scores while training, and on the worst task."""
     records = [
-        {
-            "agent": s.agent, "reference": s.reference, "target": s.target, "reached": s.ratio > 0,
-            "ratio": s.ratio if s.ratio > 0 else None, "low": s.low, "high": s.high, "below": s.below,
-        }
-        for s in summary.speedups
-    ]  # fmt: skip
-    shown = {(s.agent, s.reference): speedup_text(s) for s in summary.speedups}
-    learned = {s.reference: f"{s.reference}'s {s.target:.3f}" for s in summary.speedups}
-    targets = {agent: learned[agent] for agent in summary.curves if agent in learned}
-    caption = (
-        "How many times fewer environment steps the row's agent needs than the column's to reach the final IQM of the "
-        f"latter, with {INTERVAL} interval. Agents whose IQM did not rise for certain have no column."
+        {"agent": b.agent, "measure": measure, "task": task, **_columns(value)}
+        for b in summary.breadth
+        for measure, task, value in (("area", "", b.area), ("worst_task", b.worst_task, b.worst))
+        if value is not None
+    ]
+    rows = tuple(
+        (b.agent, "" if b.area is None else interval(b.area, 3), interval(b.worst, 3), b.worst_task)
+        for b in summary.breadth
     )
-    rows = tuple((a, *(shown.get((a, reference), "") for reference in targets)) for a in summary.curves)
-    return Table("efficiency", caption, pd.DataFrame(records), ("Agent", *targets.values()), rows)
+    caption = (
+        "Area under the learning curve divided by its length (IQM over runs and tasks) and the mean score of the task "
+        f"an agent is worst at, normalised, with {INTERVAL} intervals."
+    )
+    return Table("breadth", caption, pd.DataFrame(records), ("Agent", "Area under the curve", "Worst task", ""), rows)
+
+
+def domains(summary: Summary) -> Table:
+    """Each domain of a study that has several."""
+    records = [{"domain": d.domain, "agent": d.agent, **_columns(d.value), "tasks": d.tasks} for d in summary.domains]
+    shown = {(d.domain, d.agent): interval(d.value, 3) for d in summary.domains}
+    names = dict.fromkeys(d.domain for d in summary.domains)
+    rows = tuple((name, *(shown.get((name, agent), "missing") for agent in summary.agents)) for name in names)
+    caption = f"IQM of the normalised score over the runs and tasks of each domain, with {INTERVAL} interval."
+    return Table("domains", caption, pd.DataFrame(records), ("Domain", *summary.agents), rows)
+
+
+AXES = {"env_step": "environment steps", "updates": "gradient updates", "seconds": "seconds of training"}
+
+
+def efficiency(summary: Summary) -> Table:
+    """Steps-to-score ratios of the aggregate, along every axis."""
+    found = [s for s in summary.speedups if s.task is None]
+    shown = {(s.axis, s.agent, s.reference): speedup_text(s) for s in found}
+    learned = {s.reference: f"{s.reference}'s {s.target:.3f}" for s in found if s.axis == "env_step"}
+    targets = {agent: learned[agent] for agent in summary.curves if agent in learned}
+    rows = tuple(
+        (AXES[axis].capitalize(), agent, *(shown.get((axis, agent, reference), "") for reference in targets))
+        for axis in dict.fromkeys(s.axis for s in found)
+        for agent in summary.curves
+    )
+    caption = (
+        "How many times fewer environment steps, gradient updates or seconds the row's agent needs than the column's "
+        f"to reach the final IQM of the latter, with {INTERVAL} interval. Agents whose IQM did not rise for certain "
+        "have no column."
+    )
+    header = ("Counted in", "Agent", *targets.values())
+    return Table("efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows, 2)
+
+
+def task_efficiency(summary: Summary) -> Table:
+    """Steps-to-score ratios task by task; shown of the leading agent."""
+    found = [s for s in summary.speedups if s.task is not None]
+    of_leader = {(s.task, s.reference): speedup_text(s) for s in found if s.agent == summary.leader}
+    references = [agent for agent in summary.agents if any(agent == reference for _, reference in of_leader)]
+    rows = tuple(
+        (task.name, *(of_leader.get((task.name, reference), "") for reference in references))
+        for task in summary.results.study.tasks
+    )
+    header = ("Task", *(f"{reference}'s final score" for reference in references))
+    caption = (
+        f"How many times fewer environment steps {summary.leader} needs than another agent to reach the final mean "
+        f"score of that one on a task, with {INTERVAL} interval. All pairs are in task_efficiency.csv."
+    )
+    return Table("task_efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows)
+
+
+def _speedup_record(s: Speedup) -> dict[str, object]:
+    return {
+        "axis": s.axis, "task": s.task, "agent": s.agent, "reference": s.reference, "target": s.target,
+        "reached": s.ratio > 0, "ratio": s.ratio if s.ratio > 0 else None, "low": s.low, "high": s.high,
+        "below": s.below,
+    }  # fmt: skip
+
+
+def separations(summary: Summary) -> Table:
+    """How many seeds would set neighbours apart."""
+    records = [vars(s) for s in summary.separations]
+    rows = tuple((s.agent, s.rival, str(s.seeds), _needed(s)) for s in summary.separations)
+    caption = (
+        f"How many seeds would set the {INTERVAL} intervals of neighbours in the ranking apart, should their IQM and "
+        "their spread stay as they are."
+    )
+    return Table("separations", caption, pd.DataFrame(records), ("Agent", "Next", "Seeds now", "Seeds needed"), rows, 2)
+
+
+def _needed(s: Separation) -> str:
+    if s.needed is None:
+        return f"more than {NUMBERS[-1]}"
+    return "as many as now" if s.needed == s.seeds else f"about {s.needed}"
+
+
+def predicted_intervals(summary: Summary) -> Table:
+    """Width of the interval to expect with more seeds."""
+    found = [p for of in summary.predictions.values() for p in of]
+    shown = {(p.seeds, p.agent): f"{p.high - p.low:.3f}" for p in found}
+    agents = [agent for agent, of in summary.predictions.items() if of]
+    rows = tuple((str(number), *(shown[number, agent] for agent in agents)) for number in NUMBERS if agents)
+    caption = f"Width of the {INTERVAL} interval of the IQM to expect with so many seeds."
+    return Table("predicted_intervals", caption, pd.DataFrame(map(vars, found)), ("Seeds", *agents), rows)
 
 
 def speedup_text(s: Speedup) -> str:
@@ -125,7 +218,7 @@ def speedup_text(s: Speedup) -> str:
         return ratio
     if s.low is None or s.high is None:
         return f"{ratio} ({NO_INTERVAL})"
-    low = f"{s.low:.2f}" if s.low > 0 else f"below {s.below:.2f}"
+    low = f"{s.low:.2f}" if s.low > 0 else "not reached"
     return f"{ratio} [{low}, {s.high:.2f}]" if np.isfinite(s.high) else f"{ratio} [{low}, no upper limit]"
 
 
@@ -311,9 +404,14 @@ _TABLES = (
     sweep,
     generalisation,
     per_task,
+    breadth,
+    domains,
     probability_of_improvement,
     efficiency,
+    task_efficiency,
     steps_to_score,
+    separations,
+    predicted_intervals,
     final_scores,
     curves,
     compute,

@@ -11,7 +11,7 @@ import numpy as np
 
 from m3po.api import Agent
 from m3po.bench.loop import Diverged
-from m3po.bench.records import Cell, EvaluationRecord
+from m3po.bench.records import Cell, EvaluationRecord, TrainingProgress
 from suites.errors import EnvError
 from suites.spec import Episode, Stream
 from suites.vector import VectorEnv
@@ -46,16 +46,17 @@ class Evaluator:
         )
 
     def __call__(
-        self, agent: Agent, env_step: int, seconds: float, stopping: Callable[[], bool]
+        self, agent: Agent, progress: TrainingProgress, stopping: Callable[[], bool]
     ) -> list[EvaluationRecord] | None:
         """Rows ordered by task and episode, or ``None`` when ``stopping()`` came true before the end.
 
-        ``env_step`` and ``seconds`` are those of the training. A task whose environment fails has no row, and the log
+        A task whose environment fails has no row, and the log
         says why: it is missing, which a report tells, and never counts as zero. Raises :class:`Diverged`, and
         :class:`EnvError` where no task is left.
         """
         wanted = {(task, n) for task in range(len(self.cell.evaluated)) for n in range(self.cell.evaluation.episodes)}
         finished: dict[tuple[int, int], Episode] = {}
+        env_step = progress.env_step
         step, carry = self.env.reset(), agent.initial_carry(self.env.num_envs)
         while wanted:
             if stopping():
@@ -77,7 +78,7 @@ class Evaluator:
         if not finished:
             raise EnvError(f"no task could be evaluated at env step {env_step}; the log says why")
         return [
-            EvaluationRecord.of(self.cell, self.cell.evaluated[task], episode, env_step, seconds)
+            EvaluationRecord.of(self.cell, self.cell.evaluated[task], episode, progress)
             for (task, _), episode in sorted(finished.items())
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,7 @@ __all__ = [
     "CellStatus",
     "EvaluationRecord",
     "State",
+    "TrainingProgress",
     "diagnostic_rows",
     "normalised_score",
 ]
@@ -106,6 +107,14 @@ class CellStatus(_Record):
     """Of the cell's process and those that step its environments."""
 
 
+class TrainingProgress(NamedTuple):
+    """How far a training is: environment steps, its seconds, and gradient updates where the agent says."""
+
+    env_step: int
+    seconds: float
+    updates: float | None
+
+
 class EvaluationRecord(_Record):
     """One evaluation episode, one row of ``evaluations.jsonl``."""
 
@@ -127,9 +136,11 @@ class EvaluationRecord(_Record):
     """Decisions."""
     seconds: float
     """Training seconds of the cell so far."""
+    updates: float | None = None
+    """Gradient updates so far, where the agent's metrics say."""
 
     @classmethod
-    def of(cls, cell: Cell, task: Task, episode: Episode, env_step: int, seconds: float) -> EvaluationRecord:
+    def of(cls, cell: Cell, task: Task, episode: Episode, progress: TrainingProgress) -> EvaluationRecord:
         """The row of one finished episode. Raises ``ValueError`` where the protocol scores a success the task lacks."""
         return cls(
             suite=cell.suite,
@@ -138,14 +149,15 @@ class EvaluationRecord(_Record):
             config_hash=cell.config_hash,
             seed=cell.seed,
             task=task.name,
-            env_step=env_step,
+            env_step=progress.env_step,
             episode=episode.index,
             episode_return=episode.episode_return,
             success_any=episode.success_any,
             success_last=episode.success_last,
             score=_score(task, episode),
             length=episode.length,
-            seconds=round(seconds, 3),
+            seconds=round(progress.seconds, 3),
+            updates=progress.updates,
         )
 
 

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from m3po.api import Agent, Carry, Diagnosed, Metrics
+from m3po.api import UPDATES, Agent, Carry, Diagnosed, Metrics
 from m3po.bench.checkpoints import Checkpoint, Checkpoints, load_tree, save_tree
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.loop import Clock, Diverged, Preempted
-from m3po.bench.records import Cell, CellStatus, State, diagnostic_rows, normalised_score
+from m3po.bench.records import Cell, CellStatus, State, TrainingProgress, diagnostic_rows, normalised_score
 from m3po.bench.store import CellFolder, StoreError
 from suites.spec import Episode, VectorStep
 from suites.vector import VectorEnv
@@ -83,6 +83,8 @@ class Progress:
     metrics_at: int = 0
     """``env_step`` of the last row of metrics."""
     last_score: float | None = None
+    updates: float | None = None
+    """Gradient updates so far, where the agent's metrics say."""
     meters: Meters = field(default_factory=Meters)
 
 
@@ -140,6 +142,7 @@ class CellSession:
     def record(self, env_step: int, metrics: Metrics, episodes: Sequence[Episode]) -> None:
         """Take in the metrics of an update and the training episodes that ended. Raises :class:`Diverged`."""
         meters = self.progress.meters
+        self.progress.updates = metrics.get(UPDATES, self.progress.updates)
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(f"the agent's metric {name!r} became {value} at env step {env_step}")
@@ -152,7 +155,8 @@ class CellSession:
         return last < 0 or env_step // every > last // every or (over and last < env_step)
 
     def _evaluate(self, env_step: int) -> None:
-        records = self.evaluator(self.agent, env_step, self.clock.training, self.stop.asked)
+        progress = TrainingProgress(env_step, self.clock.training, self.progress.updates)
+        records = self.evaluator(self.agent, progress, self.stop.asked)
         if records is None:
             self.clock.lap("evaluate")
             return

@@ -61,7 +61,7 @@ def test_speedup_interval_is_censored_where_a_resample_never_arrives() -> None:
     assert found.ratio == pytest.approx(3)  # 300 / 100
     assert found.low == 0  # the lower resample of a ends at 0.3
     assert found.high == pytest.approx(4.5)  # the higher reaches 0.5 at 100 × 0.5 / 0.75
-    assert speedup_text(found) == "3.00× [below 1.00, 4.50]"
+    assert speedup_text(found) == "3.00× [not reached, 4.50]"
 
 
 def test_a_reference_that_did_not_learn_is_no_yardstick() -> None:

@@ -19,7 +19,17 @@ from analysis.study import ResultsError
 from analysis.summary import summarise
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
 
-FIGURES = ("aggregates", "by_protocol", "probability_of_improvement", "profiles", "sample_efficiency", "task_curves")
+FIGURES = (
+    "aggregates",
+    "by_protocol",
+    "other_axes",
+    "predicted_intervals",
+    "probability_of_improvement",
+    "profiles",
+    "sample_efficiency",
+    "speedups",
+    "task_curves",
+)
 ODD = "<script>alert(1)</script>"
 
 

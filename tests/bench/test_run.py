@@ -140,7 +140,7 @@ def test_a_stop_within_an_evaluation_leaves_no_half_of_it(make_cell: MakeCell, m
     stop, evaluations = StopRequest(), 0
     evaluate = Evaluator.__call__
 
-    def stop_in_the_third(self: Evaluator, agent: Any, env_step: int, seconds: float, stopping: Any) -> Any:
+    def stop_in_the_third(self: Evaluator, agent: Any, progress: Any, stopping: Any) -> Any:
         nonlocal evaluations
         evaluations += 1
         steps = itertools.count()
@@ -150,7 +150,7 @@ def test_a_stop_within_an_evaluation_leaves_no_half_of_it(make_cell: MakeCell, m
                 stop.ask("enough")
             return bool(stopping())
 
-        return evaluate(self, agent, env_step, seconds, after_seven_steps)
+        return evaluate(self, agent, progress, after_seven_steps)
 
     with monkeypatch.context() as patch:
         patch.setattr(Evaluator, "__call__", stop_in_the_third)

@@ -1,0 +1,134 @@
+"""Figures of what scores cost: learning curves along each axis, steps-to-score ratios, seeds for an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, NullLocator
+
+from analysis import drawing, style
+from analysis.efficiency import Curve, Speedup
+from analysis.summary import Summary
+from analysis.tables import AXES
+
+FARTHEST = 100.0
+"""Ratios beyond this, or its inverse, are drawn there."""
+
+
+def sample_efficiency(summary: Summary) -> Figure | None:
+    """IQM over runs and tasks against environment steps."""
+    if not summary.curves:
+        return None
+    figure = drawing.new_figure(0.72 * style.WIDTH, 2.9)
+    axes = figure.subplots()
+    _draw_curves(axes, summary, summary.curves)
+    axes.set(xlabel=f"Environment steps{_about(summary.curves)}", ylabel="IQM of normalised score")
+    drawing.legend(figure, summary, summary.curves)
+    return figure
+
+
+def other_axes(summary: Summary) -> Figure | None:
+    """The same against gradient updates and seconds, on logarithmic axes: agents differ by orders of magnitude."""
+    if not summary.other_axes:
+        return None
+    figure = drawing.new_figure(style.WIDTH, 2.9)
+    panels = figure.subplots(1, len(summary.other_axes), sharey=True, squeeze=False)[0]
+    for axes, (axis, curves) in zip(panels, summary.other_axes.items(), strict=True):
+        _draw_curves(axes, summary, curves)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(f"{AXES[axis].capitalize()}{_about(curves) if len(panels) == 1 else ''}")
+    panels[0].set_ylabel("IQM of normalised score")
+    shown = {agent for curves in summary.other_axes.values() for agent in curves}
+    drawing.legend(figure, summary, [agent for agent in summary.agents if agent in shown])
+    return figure
+
+
+def _draw_curves(axes: Axes, summary: Summary, curves: Mapping[str, Curve]) -> None:
+    for agent, of in curves.items():
+        drawing.draw_band(axes, summary, agent, of.steps, of.band, marked=True)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _about(curves: Mapping[str, Curve]) -> str:
+    return drawing.about(of.band for of in curves.values())
+
+
+def speedups(summary: Summary) -> Figure | None:
+    """Ratios of the agent with the highest IQM to every other, over all tasks and task by task."""
+    if summary.leader is None:
+        return None
+    leader = summary.leader
+    found = [s for s in summary.speedups if s.agent == leader and s.axis == "env_step"]
+    references = [agent for agent in summary.agents if any(s.reference == agent for s in found)]
+    rows = [None, *(task.name for task in summary.results.study.tasks if any(s.task == task.name for s in found))]
+    if not references:
+        return None
+    figure = drawing.new_figure(style.WIDTH, 1.1 + (0.24 if len(rows) <= 20 else 0.15) * len(rows))
+    panels = figure.subplots(1, len(references), sharex=True, sharey=True, squeeze=False)[0]
+    paint = style.colours(summary.results.study.agents)[leader]
+    for axes, reference in zip(panels, references, strict=True):
+        for item in (s for s in found if s.reference == reference):
+            _draw_ratio(axes, rows.index(item.task), item, paint)
+        axes.axvline(1, color=style.INK, linewidth=0.8, linestyle=":")
+        axes.set(title=f"to {reference}'s final score", xscale="log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(visible=False, axis="y")
+    names = ["all tasks (IQM)" if name is None else name for name in rows]
+    panels[0].set_yticks(range(len(rows)), names, fontsize=8 if len(rows) <= 20 else 6)
+    panels[0].invert_yaxis()
+    figure.supxlabel(f"How many times fewer environment steps {leader} needs (95 % intervals)", fontsize=8.5)
+    return figure
+
+
+def _draw_ratio(axes: Axes, row: int, item: Speedup, paint: str) -> None:
+    weight = 2.6 if item.task is None else 1.6
+    low, high = item.low, item.high
+    place = _inside(item.ratio) if item.ratio > 0 else _inside(item.below)
+    if low is not None and high is not None:
+        left, right = _inside(low if low > 0 else item.below), _inside(high if high > 0 else item.below)
+        axes.plot([left, right], [row, row], color=paint, alpha=0.4, linewidth=2 * weight, solid_capstyle="butt")
+        if low == 0:
+            axes.plot(left, row, marker="<", color=paint, markersize=5)
+        if math.isinf(high):
+            axes.plot(right, row, marker=">", color=paint, markersize=5)
+    axes.plot(place, row, marker="o" if item.ratio > 0 else "<", color=paint, markersize=2.2 * weight)
+
+
+def _inside(ratio: float) -> float:
+    return float(np.clip(ratio, 1 / FARTHEST, FARTHEST))
+
+
+def predicted_intervals(summary: Summary) -> Figure | None:
+    """Width of the interval of the IQM against the number of seeds."""
+    known = {agent: of for agent, of in summary.predictions.items() if of}
+    if not known:
+        return None
+    figure = drawing.new_figure(0.72 * style.WIDTH, 2.6)
+    axes = figure.subplots()
+    paint = style.colours(summary.results.study.agents)
+    for agent, of in known.items():
+        seeds, widths = [p.seeds for p in of], [p.high - p.low for p in of]
+        now = int(summary.scores[agent].runs_per_task.min())
+        gid = drawing.agent_class(summary, agent)
+        axes.plot(seeds, widths, color=paint[agent], gid=gid)
+        axes.plot(now, np.interp(now, seeds, widths), marker="o", color=paint[agent], markersize=5, gid=gid)
+    axes.set(xscale="log", ylim=(0, None), xlabel="Seeds", ylabel="Width of the 95 % interval")
+    axes.set_xticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])
+    axes.xaxis.set_minor_locator(NullLocator())
+    drawing.legend(figure, summary, known)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Summary], Figure | None]] = {
+    "sample_efficiency": sample_efficiency,
+    "other_axes": other_axes,
+    "speedups": speedups,
+    "predicted_intervals": predicted_intervals,
+}

@@ -1,0 +1,75 @@
+"""How many seeds a conclusion needs: how wide intervals would be with more, and when two agents would come apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from analysis.scores import AgentScores
+from analysis.stats import RESAMPLES, allows_interval, generator, iqm, percentile_interval, resample, student_tail
+
+NUMBERS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 70, 100)
+"""Numbers of seeds for which intervals are predicted."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The 95 % interval to expect for an agent's IQM with ``seeds`` runs of each task, if those seen are typical."""
+
+    agent: str
+    seeds: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How many seeds would set the intervals of two neighbours in the ranking apart, if their scores stay.
+
+    ``needed`` is at least ``seeds``, what both have now, and None where the last of :data:`NUMBERS` would not do.
+    """
+
+    agent: str
+    rival: str
+    seeds: int
+    needed: int | None
+
+
+def predict(scores: AgentScores, *, whole_runs: bool = False) -> list[Prediction]:
+    """What to expect for each of :data:`NUMBERS`; empty where one run per task says nothing of the spread.
+
+    A bootstrap that draws m runs where there are n. Its values are stretched from the estimate by √(n/(n − 1)), what n
+    runs hide of the spread, and cut off as those of m runs will be: at Student's quantile.
+    """
+    if not allows_interval(scores.final):
+        return []
+    fewest = int(scores.runs_per_task[scores.runs_per_task > 0].min())
+    estimate, stretch = float(iqm(scores.final)), np.sqrt(fewest / (fewest - 1))
+    found = []
+    for seeds in NUMBERS:
+        rng = generator("seeds", scores.agent)
+        drawn = iqm(resample(scores.final, rng, RESAMPLES, whole_runs=whole_runs, runs=seeds))
+        tail = student_tail((seeds - 1) * (1 if whole_runs else scores.num_tasks))
+        low, high = percentile_interval(estimate + stretch * (drawn - estimate), tail)
+        found.append(Prediction(scores.agent, seeds, float(low), float(high)))
+    return found
+
+
+def separations(scores: Mapping[str, AgentScores], predictions: Mapping[str, list[Prediction]]) -> list[Separation]:
+    """Neighbours in the ranking by IQM, best first; agents without predictions are left out."""
+    ranked = sorted(
+        (agent for agent, of in predictions.items() if of), key=lambda agent: (-float(iqm(scores[agent].final)), agent)
+    )
+    return [_separation(scores[a], scores[b], predictions[a], predictions[b]) for a, b in pairwise(ranked)]
+
+
+def _separation(
+    better: AgentScores, worse: AgentScores, of_better: list[Prediction], of_worse: list[Prediction]
+) -> Separation:
+    now = int(min(of.runs_per_task[of.runs_per_task > 0].min() for of in (better, worse)))
+    apart = [a.seeds for a, b in zip(of_better, of_worse, strict=True) if a.low > b.high]
+    needed = max(now, min(apart)) if apart else None
+    return Separation(better.agent, worse.agent, now, needed)

@@ -1,0 +1,94 @@
+"""Scores along updates and seconds, task by task, by domain and over the whole of training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.frame import load
+from analysis.scores import agent_scores
+from analysis.summary import summarise
+from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
+
+TASKS = (("walker-walk", RETURN), ("walker-run", RETURN), ("cheetah-run", RETURN))
+
+
+def write(root: Path, updates: Mapping[str, float] | None = None, seconds: Mapping[str, float] | None = None) -> Path:
+    """A study in which agents rise in a straight line, with so many updates and seconds per environment step."""
+    skill = {"m3po": 1.0, "ppo": 0.5, "dreamerv3": 0.5}
+    study = Synthetic(root, tasks=TASKS, score=lambda agent, seed, task, fraction: skill[agent] * fraction)
+    folder = study.write()
+    for cell in study.cells:
+        path = folder / cell["id"] / "evaluations.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["updates"] = updates and updates[cell["agent"]] * row["env_step"]
+            if seconds:
+                row["seconds"] = seconds[cell["agent"]] * row["env_step"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_ratios_along_every_axis(tmp_path: Path) -> None:
+    updates = {"m3po": 1.0, "ppo": 0.25, "dreamerv3": 4.0}
+    seconds = {"m3po": 0.1, "ppo": 0.01, "dreamerv3": 0.2}
+    summary = summarise(load(write(tmp_path, updates, seconds)))
+    found = {(s.axis, s.task, s.agent, s.reference): s.ratio for s in summary.speedups}
+    # m3po passes the final score of both half way
+    assert found["env_step", None, "m3po", "ppo"] == pytest.approx(2)
+    # 2 × 0.25 updates of ppo for one of m3po; 2 × 0.01/0.1 seconds
+    assert found["updates", None, "m3po", "ppo"] == pytest.approx(0.5)
+    assert found["seconds", None, "m3po", "ppo"] == pytest.approx(0.2)
+    assert found["updates", None, "m3po", "dreamerv3"] == pytest.approx(8)
+    assert found["seconds", None, "m3po", "dreamerv3"] == pytest.approx(4)
+    for name, _ in TASKS:
+        assert found["env_step", name, "m3po", "ppo"] == pytest.approx(2)
+
+
+def test_results_that_do_not_know_their_updates_have_no_such_axis(tmp_path: Path) -> None:
+    assert set(summarise(load(write(tmp_path))).other_axes) == {"seconds"}
+
+
+def test_a_run_that_ends_earlier_keeps_its_score(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    path = next(folder.glob("walker-walk.m3po.s0*")) / "evaluations.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**row, "seconds": row["env_step"] / 200}) + "\n" for row in rows))
+    scores = agent_scores(load(folder), "m3po", axis="seconds")
+    # the others take 100 s, this one 50
+    assert scores.steps[-1] == 100
+    half = np.interp(50, scores.steps, scores.curves[0, 0])
+    assert half == pytest.approx(1)
+    assert scores.curves[0, 0, -1] == pytest.approx(1)
+    assert np.interp(50, scores.steps, scores.curves[1, 0]) == pytest.approx(0.5)
+
+
+def test_area_worst_task_and_domains(tmp_path: Path) -> None:
+    skill = {"walker-walk": 0.8, "walker-run": 0.4, "cheetah-run": 0.6}
+    study = Synthetic(tmp_path, tasks=TASKS, score=lambda agent, seed, task, fraction: skill[task] * fraction)
+    summary = summarise(load(study.write()))
+    breadth = summary.breadth[0]
+    # straight lines from 0 have half their end as area; of nine runs the IQM keeps the middle five
+    assert breadth.area is not None
+    assert breadth.area.estimate == pytest.approx(0.5 * (0.4 + 3 * 0.6 + 0.8) / 5)
+    assert (breadth.worst_task, breadth.worst.estimate) == ("walker-run", pytest.approx(0.4))
+    # the family of the synthetic tasks is one; those of the control suite are told apart by what moves
+    assert summary.domains == []
+
+
+def test_domains_of_the_control_suite(tmp_path: Path) -> None:
+    study = Synthetic(tmp_path, tasks=(*TASKS, ("reach-v3", SUCCESS)))
+    folder = study.write()
+    for path in [folder / "study.json", *folder.glob("*/cell.json")]:
+        content = json.loads(path.read_text())
+        for task in content["tasks"]:
+            task["family"] = "metaworld" if task["name"] == "reach-v3" else "dm_control"
+        path.write_text(json.dumps(content))
+    summary = summarise(load(folder))
+    found = {(d.agent, d.domain): d.tasks for d in summary.domains}
+    assert {domain for _, domain in found} == {"walker", "cheetah", "metaworld"}
+    assert found["m3po", "walker"] == 2

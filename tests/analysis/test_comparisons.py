@@ -1,0 +1,34 @@
+"""All pairs of agents, with p-values adjusted for their number."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.comparisons import improvements
+from analysis.stats import permutation_test, probability_of_improvement
+from analysis.summary import Summary
+
+
+def test_every_pair_has_its_mirror(summary: Summary) -> None:
+    found = {(i.x, i.y): i for i in summary.improvements}
+    assert len(found) == 6
+    for (x, y), item in found.items():
+        back = found[y, x]
+        assert item.value.estimate + back.value.estimate == pytest.approx(1)
+        assert item.value.low is not None
+        assert back.value.high is not None
+        assert item.value.low + back.value.high == pytest.approx(1)
+        assert (item.p_value, item.adjusted, item.tasks) == (back.p_value, back.adjusted, 2)
+
+
+def test_numbers_are_those_of_the_pair_alone(summary: Summary) -> None:
+    first = improvements(summary.scores)[0]
+    finals = summary.scores["m3po"].final, summary.scores["ppo"].final
+    assert (first.x, first.y) == ("m3po", "ppo")
+    assert first.value == probability_of_improvement(("m3po", "ppo"), finals)
+    assert first.p_value == permutation_test(("m3po", "ppo"), finals)
+
+
+def test_the_smallest_of_three_p_values_counts_three_times(summary: Summary) -> None:
+    found = {i.p_value: i.adjusted for i in summary.improvements}
+    assert found[min(found)] == pytest.approx(min(1, 3 * min(found)))
