@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, NullLo
 from analysis import drawing, style
 from analysis.efficiency import Curve, Speedup
 from analysis.summary import Summary
-from analysis.tables import AXES
+from analysis.tables import AXIS_NAMES
 
 FARTHEST = 100.0
 """Ratios beyond this, or its inverse, are drawn there."""
@@ -42,7 +42,7 @@ def other_axes(summary: Summary) -> Figure | None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(f"{AXES[axis].capitalize()}{_about(curves) if len(panels) == 1 else ''}")
+        axes.set_xlabel(f"{AXIS_NAMES[axis].capitalize()}{_about(curves) if len(panels) == 1 else ''}")
     panels[0].set_ylabel("IQM of normalised score")
     shown = {agent for curves in summary.other_axes.values() for agent in curves}
     drawing.legend(figure, summary, [agent for agent in summary.agents if agent in shown])
@@ -61,9 +61,9 @@ def _about(curves: Mapping[str, Curve]) -> str:
 
 def speedups(summary: Summary) -> Figure | None:
     """Ratios of the agent with the highest IQM to every other, over all tasks and task by task."""
-    if summary.leader is None:
+    if not summary.ranking:
         return None
-    leader = summary.leader
+    leader = summary.ranking[0]
     found = [s for s in summary.speedups if s.agent == leader and s.axis == "env_step"]
     references = [agent for agent in summary.agents if any(s.reference == agent for s in found)]
     rows = [None, *(task.name for task in summary.results.study.tasks if any(s.task == task.name for s in found))]
