@@ -23,7 +23,7 @@ from baselines.dreamerv3.config import DreamerV3Config
 from baselines.dreamerv3.model import BoundedNormal, TwoHotHead, WorldModel, gaussian_entropy
 from baselines.dreamerv3.optim import LaProp
 from baselines.dreamerv3.rssm import State, kl_losses
-from m3po.api import EnvSpec
+from m3po.api import UPDATES, EnvSpec
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.normalize import PercentileScale
 from m3po.kit.returns import lambda_returns
@@ -102,7 +102,8 @@ class Learner:
         self.optimizer.step(torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum())
         self._follow()
         metrics = {f"loss/{name}": float(loss.detach()) for name, loss in losses.items()}
-        return metrics | {"imagined_return": float(returns.mean()), "return_scale": float(self.scale.scale())}
+        metrics |= {"imagined_return": float(returns.mean()), "return_scale": float(self.scale.scale())}
+        return metrics | {UPDATES: float(self.optimizer.steps)}
 
     def world_model_losses(self, rows: Mapping[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
         """States ``[T, B, ...]`` of the replayed observations, and the losses of everything predicted from them."""
