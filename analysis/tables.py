@@ -121,7 +121,9 @@ def breadth(summary: Summary) -> Table:
         "Area under the learning curve divided by its length (IQM over runs and tasks) and the mean score of the task "
         f"an agent is worst at, normalised, with {INTERVAL} intervals."
     )
-    return Table("breadth", caption, pd.DataFrame(records), ("Agent", "Area under the curve", "Worst task", ""), rows)
+    return Table(
+        "breadth", caption, pd.DataFrame(records), ("Agent", "Area under the curve", "Worst task", "Which"), rows
+    )
 
 
 def domains(summary: Summary) -> Table:
