@@ -154,14 +154,15 @@ def _gathered(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Means over the cells of each agent, and what is wrong with the files that are left out."""
     frames, damaged = [], []
-    for agent in results.study.agents:
+    path = results.path
+    for agent in results.study.agents if path else ():
         rows: list[tuple[Any, ...]] = []
         for cell in results.cells:
-            if cell.agent == agent and cell.counts:
+            if path and cell.agent == agent and cell.counts:
                 try:
-                    rows += list(rows_of(results.path / cell.id, cell, results.study))
+                    rows += list(rows_of(path / cell.id, cell, results.study))
                 except ResultsError as error:
-                    damaged.append(told(error, results.path))
+                    damaged.append(told(error, path))
         if rows:
             frames.append(_averaged(pd.DataFrame(rows, columns=list(columns))).assign(agent=agent))
     if not frames:

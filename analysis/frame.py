@@ -33,7 +33,7 @@ COLUMNS = (
 )
 """Columns of :attr:`Results.evaluations`. ``seconds`` of training and gradient ``updates`` are NaN where unknown."""
 
-LEFT_OUT = frozenset({"failed", "corrupt", "incompatible"})
+LEFT_OUT = frozenset({"failed", "corrupt", "incompatible", "missing"})
 """States whose rows enter no number: the run counts as missing."""
 
 _NUMBERS = ("score", "return", "length", "seconds")
@@ -53,7 +53,7 @@ class Cell:
     tasks: tuple[str, ...]
     state: str
     """pending, running, done, failed, diverged, preempted as its status says; or ``corrupt`` (a file cannot be read),
-    or ``incompatible`` (measured under another suite version or protocol)."""
+    or ``incompatible`` (measured under another suite version or protocol), or ``missing`` (not in a table)."""
     reason: str = ""
     env_step: int = 0
     """Environment steps taken so far, as the status says."""
@@ -85,7 +85,8 @@ class Results:
     evaluation's episodes (so that memory does not grow with them). It holds only cells that count.
     """
 
-    path: Path
+    path: Path | None
+    """The study's folder; None where results came as a table."""
     study: Study
     cells: tuple[Cell, ...]
     evaluations: pd.DataFrame

@@ -67,8 +67,12 @@ def write(results: Path, out: Path | None = None, *, env_step: int | None = None
     report cannot be written.
     """
     results = Path(results)
-    out = results / "report" if out is None else Path(out)
-    files = render(summarise(load(results), env_step))
+    return write_summary(summarise(load(results), env_step), results / "report" if out is None else Path(out))
+
+
+def write_summary(summary: Summary, out: Path) -> Path:
+    """Write the report on ``summary`` into ``out``. Returns and raises as :func:`write`."""
+    files = render(summary)
     try:
         _write(out, files)
     except OSError as error:
@@ -157,7 +161,7 @@ def _measured(summary: Summary) -> list[tuple[str, str]]:
         ("Tasks", f"{len(study.tasks)}, {mode}" + (f"; {len(study.held_out)} held out" if study.held_out else "")),
         ("Protocols", ", ".join(dict.fromkeys(protocol.name for protocol in study.protocols))),
         ("Seeds", f"{len(study.seeds)} ({seeds})"),
-        ("Training", f"{study.env_steps:,} environment steps per cell"),
+        *([("Training", f"{study.env_steps:,} environment steps per cell")] if study.env_steps else []),
         ("Evaluation", f"{study.episodes} episodes per task, apart from training"),
         ("Scored", _scored(summary)),
         *_origins(summary),
@@ -178,6 +182,8 @@ def _scored(summary: Summary) -> str:
     steps = {agent: f"{of.env_step:,}" for agent, of in summary.scores.items()}
     if not steps:
         return "nothing yet"
+    if not any(of.env_step for of in summary.scores.values()):
+        return "as given, without environment steps"
     if len(set(steps.values())) == 1:
         return f"at {next(iter(steps.values()))} environment steps"
     return "at different environment steps: " + ", ".join(f"{agent} at {step}" for agent, step in steps.items())

@@ -22,8 +22,9 @@ class Protocol:
     """How an episode was run and scored; ``low`` is normalised to 0 and ``high`` to 1."""
 
     name: str
-    action_repeat: int
-    decisions: int
+    action_repeat: int | None
+    decisions: int | None
+    """Of an episode. Both are unknown where results came as a table."""
     score: str
     low: float
     high: float

@@ -369,7 +369,10 @@ def cells(summary: Summary) -> Table:
 
 
 def _plain(name: str, caption: str, header: tuple[str, ...], rows: Sequence[tuple[object, ...]], names: int) -> Table:
-    texts = tuple(tuple(f"{item:g}" if isinstance(item, float) else str(item) for item in row) for row in rows)
+    def text(item: object) -> str:
+        return "unknown" if item is None else f"{item:g}" if isinstance(item, float) else str(item)
+
+    texts = tuple(tuple(map(text, row)) for row in rows)
     return Table(name, caption, pd.DataFrame(list(rows), columns=list(header)), header, texts, names)
 
 

@@ -211,3 +211,30 @@ def test_a_full_disk_fails_the_cell_and_the_same_command_goes_on(
     again = cli("run", suite, "--no-report")
     assert again.returncode == 0, again.stderr
     assert [row["env_step"] for row in evaluation_rows(cell)] == [step for step in range(0, 401, 100) for _ in range(3)]
+
+
+def test_a_table_from_elsewhere_is_reported_beside_it(tmp_path: Path, call: Call) -> None:
+    rows = [f"{agent},t,{seed},{score + seed}" for agent, score in (("a", 10), ("b", 20)) for seed in range(3)]
+    (tmp_path / "mine.csv").write_text("\n".join(["agent,task,seed,return", *rows]) + "\n")
+    code, printed, _ = call("report", "mine.csv", "--low", "0", "--high", "100")
+    assert (code, printed) == (0, "mine-report/report.html\n")
+    assert "b's IQM 0.21" in (tmp_path / "mine-report" / "report.md").read_text()  # by hand: mean of 20, 21, 22
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("mine.csv", "--low", "0"), "--low and --high go together"),
+        (("mine.csv",), "normalised to 0 and to 1 is missing"),
+        (("mine.csv", "--low", "0", "--high", "1", "--score", "retrun"), "expected a column retrun"),
+        (("quick", "--low", "0"), "are for a CSV table, which quick is not"),
+    ],
+)
+def test_what_is_wrong_with_a_table_or_its_options_is_said(
+    tmp_path: Path, call: Call, options: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "mine.csv").write_text("agent,task,seed,return\na,t,0,1\n")
+    code, _, error = call("report", *options)
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error
