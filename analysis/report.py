@@ -33,6 +33,9 @@ FIGURES = {
     "other_axes": "IQM over runs and tasks against gradient updates and seconds of training.",
     "predicted_intervals": "Width of the interval of the IQM to expect with so many seeds; filled where the study is.",
     "task_curves": "Mean score over runs against environment steps, task by task.",
+    "published": "Published curves (means, never solid) beside the study's own, measured by the same rules. Where "
+    "points are marked they are all that was published; nobody measured what lies between.",
+    "published_apart": "Published curves measured by other rules than this study's: not to be compared with it.",
     "training_metrics": "What agents log of their training, without counters: the "
     f"{diagnostic_plots.MOST_METRICS} metrics that most agents log, as means over an agent's cells.",
     "diagnostics": "What agents diagnose at evaluations, as means over seeds.",
@@ -52,6 +55,7 @@ SECTIONS = (
     ("Probability of improvement", ("probability_of_improvement",), ("probability_of_improvement",)),
     ("Sample efficiency", ("sample_efficiency", "speedups", "other_axes"), ("efficiency", "steps_to_score")),
     ("Task by task", ("task_curves",), ("per_task", "task_efficiency")),
+    ("Beside published results", ("published", "published_apart"), ("published",)),
     ("How many seeds", ("predicted_intervals",), ("separations", "predicted_intervals")),
     ("Diagnostics: what the agents did inside", tuple(diagnostic_plots.FIGURES), ()),
     ("Compute", (), ("compute",)),
@@ -202,6 +206,7 @@ def _method(summary: Summary) -> list[str]:
     )
     return [
         *([several] if summary.by_measure else []),
+        *_published(summary),
         "Scores are normalised as (score − low) / (high − low) with the bounds of the protocol, fixed by the suite and "
         "never taken from the results. A run's score is the mean over its evaluation episodes.",
         f"Intervals are {tables.INTERVAL} percentile bootstrap intervals: {drawing}; {stats.RESAMPLES} resamples, "
@@ -216,6 +221,14 @@ def _method(summary: Summary) -> list[str]:
         "the same bytes, and an agent that joins changes no other's numbers.",
         "A missing run is left out and never counts as zero. A diverged run counts as 0 from its divergence on. IQM, "
         "median, mean, optimality gap and probability of improvement are defined as in rliable (Agarwal et al. 2021).",
+    ]
+
+
+def _published(summary: Summary) -> list[str]:
+    """Whose published results stand beside the study's own."""
+    told = {(curve.source.name, curve.source.licence, curve.source.rules(curve.task)) for curve in summary.published}
+    return [
+        f"Published results: {name} (licence {licence}); measured: {rules}." for name, licence, rules in sorted(told)
     ]
 
 
@@ -256,6 +269,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "predicted_intervals": _records(made, "predicted_intervals"),
         "steps_to_score": _records(made, "steps_to_score"),
         "per_task": _records(made, "per_task"),
+        "published": _records(made, "published"),
         "diagnostics": diagnostics.last(summary.insides.diagnostics, study),
         "compute": _records(made, "compute"),
         "missing": document_missing(summary),

@@ -13,6 +13,7 @@ from analysis.comparisons import Improvement, improvements
 from analysis.diagnostics import Insides
 from analysis.efficiency import Curve, Speedup, StepsToScore
 from analysis.frame import Results
+from analysis.published import PublishedCurve, published_curves
 from analysis.scores import AXES, AgentScores, Array, agent_scores
 from analysis.seeds import Prediction, Separation
 from analysis.stats import Band, Estimate
@@ -132,6 +133,8 @@ class Summary:
     """Where the study has held-out tasks."""
     insides: Insides
     """What the agents say of themselves."""
+    published: list[PublishedCurve]
+    """Other people's curves of the same tasks."""
     notes: list[str]
     """Sentences on what is missing or mixed."""
 
@@ -196,6 +199,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         by_measure=_by_measure(results, scores, joint),
         generalisation=_generalisation(results, scores, env_step),
         insides=insides,
+        published=published_curves(results.study),
         notes=[*integrity.notes(results, scores), *integrity.unread(insides.damaged)],
     )
 

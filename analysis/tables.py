@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.efficiency import LEVELS, Speedup, StepsToScore
 from analysis.markup import Table
+from analysis.published import PublishedCurve
 from analysis.scores import Array
 from analysis.seeds import NUMBERS, Separation
 from analysis.stats import CONFIDENCE, Estimate
@@ -251,6 +252,41 @@ def steps_text(s: StepsToScore) -> str:
     return beyond if np.isinf(s.low) else f"{text(s.steps)} [{text(s.low)}, {text(s.high)}]"
 
 
+def published(summary: Summary) -> Table:
+    """Other people's scores at the study's steps, beside its own."""
+    labels = list(dict.fromkeys(curve.label for curve in summary.published))
+    at = {(c.task.name, c.label): (c, c.at(summary.results.study.env_steps)) for c in summary.published}
+    records = [
+        {"task": c.task.name, "agent": c.agent, "source": c.source.name, "measured": c.source.rules(c.task),
+         "comparable": c.comparable, "env_step": point[0], "runs": c.runs, "mean": point[1]}
+        for c, point in at.values() if point is not None
+    ]  # fmt: skip
+    tasks = [task for task in summary.results.study.evaluated if any((task.name, label) in at for label in labels)]
+    own = {(item.task.name, item.agent): item for item in summary.task_scores}
+    rows = tuple(
+        (
+            task.name,
+            *(_task_cell(own.get((task.name, agent))) for agent in summary.agents),
+            *(_published_cell(at.get((task.name, label))) for label in labels),
+        )
+        for task in tasks
+    )
+    caption = (
+        "Mean scores at the end of this study, and published ones at the last step up to there that was published, not "
+        "normalised. In brackets: measured by other rules, not to be compared."
+    )
+    return Table("published", caption, pd.DataFrame(records), ("Task", *summary.agents, *labels), rows)
+
+
+def _published_cell(found: tuple[PublishedCurve, tuple[int, float] | None] | None) -> str:
+    if found is None or found[1] is None:
+        return ""
+    curve, (step, mean) = found[0], found[1]
+    digits = 0 if curve.task.protocol.high - curve.task.protocol.low >= 100 else 2
+    text = f"{mean:.{digits}f} at {step:,} (n = {curve.runs})"
+    return text if curve.comparable else f"({text})"
+
+
 def final_scores(summary: Summary) -> Table:
     """One row per run and task that enters the aggregates, for other tools to start from."""
     ids = {(cell.agent, cell.seed, task): cell.id for cell in summary.results.cells for task in cell.tasks}
@@ -418,6 +454,7 @@ _TABLES = (
     steps_to_score,
     separations,
     predicted_intervals,
+    published,
     final_scores,
     curves,
     compute,
