@@ -49,6 +49,14 @@ class Band:
     high: Array | None = None
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """Two numbers held against each other: the second minus the first, and over it (None unless the first is > 0)."""
+
+    difference: Estimate
+    ratio: Estimate | None
+
+
 def task_means(scores: Array) -> Array:
     """Mean over the runs present, ``[..., K]``; NaN for a task without runs."""
     return _nanmean(scores, -2)
@@ -198,6 +206,38 @@ def generalisation_gap(agent: str, trained: Array, held_out: Array) -> Estimate:
     return _bootstrapped(float(gap(both)), gap, both, generator("generalisation", agent), whole_runs=True)
 
 
+def contrast(
+    names: tuple[str, ...],
+    scores: tuple[Array, Array],
+    statistic: Callable[[Array], Array],
+    *,
+    whole_runs: tuple[bool, bool] = (False, False),
+) -> tuple[tuple[Estimate, Estimate], Contrast]:
+    """One statistic of two matrices ``[R, K]`` and ``[R', K]``, each with its interval, and their contrast.
+
+    Runs of the two are drawn apart. ``names`` seed the draws.
+    """
+    values = [float(statistic(of)) for of in scores]
+    ratio = Estimate(values[1] / values[0]) if values[0] > 0 else None
+    if not all(map(allows_interval, scores)):
+        return (Estimate(values[0]), Estimate(values[1])), Contrast(Estimate(values[1] - values[0]), ratio)
+    samples, single = [], []
+    for part, of, value, whole in zip(("before", "after"), scores, values, whole_runs, strict=True):
+        samples.append(statistic(resample(of, generator("contrast", part, *names), RESAMPLES, whole_runs=whole)))
+        single.append(_within(value, samples[-1], tail(of, whole_runs=whole)))
+    # where the two are drawn differently, the wider tail of the two keeps the coverage
+    beyond = min(tail(*scores, whole_runs=whole) for whole in whole_runs)
+    difference = _within(values[1] - values[0], samples[1] - samples[0], beyond)
+    if ratio is not None and (samples[0] > 0).all():
+        ratio = _within(ratio.estimate, samples[1] / samples[0], beyond)
+    return (single[0], single[1]), Contrast(difference, ratio)
+
+
+def _within(value: float, samples: Array, beyond: float) -> Estimate:
+    low, high = percentile_interval(samples, beyond)
+    return Estimate(value, float(low), float(high))
+
+
 def _bootstrapped(
     value: float,
     statistic: Callable[[Array], Array],
@@ -210,8 +250,7 @@ def _bootstrapped(
     if not allows_interval(scores):
         return Estimate(value)
     samples = statistic(resample(scores, rng, RESAMPLES, whole_runs=whole_runs))
-    low, high = percentile_interval(samples, tail(scores, whole_runs=whole_runs))
-    return Estimate(value, float(low), float(high))
+    return _within(value, samples, tail(scores, whole_runs=whole_runs))
 
 
 def improvement(x: Array, y: Array) -> Array:

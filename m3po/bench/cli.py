@@ -127,6 +127,23 @@ def report(
     typer.echo(json.dumps({"report": str(path)}) if as_json else str(path))
 
 
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="Results folder of a study, or a suite's path or name.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
+    results: ResultsOption = DEFAULT_RESULTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what changed between two studies: settings, and the scores of the agents they share with intervals."""
+    from analysis.compare import compare as comparison
+    from analysis.frame import load
+    from m3po.bench.study import find_study
+    from m3po.bench.views import comparison_view
+
+    both = [load(find_study(source, results).path) for source in (before, after)]
+    _print(comparison_view(comparison(*both)), as_json)
+
+
 def _bounds(low: float | None, high: float | None) -> tuple[float, float] | None:
     if low is None or high is None:
         if (low, high) != (None, None):
