@@ -5,16 +5,31 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
+from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from analysis import diagnostic_plots, diagnostics, drawing, integrity, markup, plots, stats, svg, tables
+from analysis import (
+    diagnostic_plots,
+    diagnostics,
+    drawing,
+    integrity,
+    interactive,
+    markup,
+    methods,
+    plots,
+    stats,
+    svg,
+    tables,
+)
 from analysis.frame import ResultsError, load
-from analysis.headline import headline
+from analysis.headline import headline, speedup_sentences
 from analysis.markup import Table
 from analysis.style import colours
 from analysis.summary import Summary, summarise
@@ -76,9 +91,8 @@ def write(results: Path, out: Path | None = None, *, env_step: int | None = None
 
 def write_summary(summary: Summary, out: Path) -> Path:
     """Write the report on ``summary`` into ``out``. Returns and raises as :func:`write`."""
-    files = render(summary)
     try:
-        _write(out, files)
+        _write(out, render(summary))
     except OSError as error:
         raise ResultsError(
             f"{error.filename or out}: the report cannot be written ({error.strerror}); "
@@ -108,18 +122,18 @@ def render(summary: Summary) -> dict[str, bytes]:
     """Every file of the report by its path inside the report's folder; the page comes last."""
     drawn = plots.render(summary)
     made = tables.tables(summary)
-    files = {f"figures/{name}": content for name, content in sorted(drawn.items())}
+    found = {f"figures/{name}": content for name, content in sorted(drawn.items())}
     for name, table in sorted(made.items()):
-        files[f"tables/{name}.csv"] = table.csv().encode()
-        files[f"tables/{name}.tex"] = table.latex().encode()
-    files["report.json"] = (
+        found[f"tables/{name}.csv"] = table.csv().encode()
+        found[f"tables/{name}.tex"] = table.latex().encode()
+    found["report.json"] = (
         json.dumps(document(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     ).encode()
     figures = {name: svg.inline(drawn[f"{name}.svg"].decode(), name) for name in FIGURES if f"{name}.svg" in drawn}
     context = _context(summary, made, figures)
-    files["report.md"] = _template("report.md.j2").render(context).encode()
-    files["report.html"] = _template("report.html.j2").render(context).encode()
-    return files
+    found["report.md"] = _template("report.md.j2").render(context).encode()
+    found["report.html"] = _template("report.html.j2").render(context).encode()
+    return found
 
 
 def _template(name: str) -> jinja2.Template:
@@ -131,23 +145,35 @@ def _template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["markdown"] = markup.escape_markdown
+    environment.filters |= {
+        "markdown": markup.escape_markdown,
+        "json": lambda value: json.dumps(list(value), ensure_ascii=False),
+        "anchor": lambda title: re.sub(r"\W+", "-", title.lower()).strip("-"),
+    }
     return environment.get_template(name)
 
 
 def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, str]) -> dict[str, Any]:
-    study = summary.results.study
+    study, results = summary.results.study, summary.results
     paint = colours(study.agents)
+    chart = interactive.chart(summary)
     return {
         "study": study,
         "headline": headline(summary),
+        "speedups": speedup_sentences(summary),
+        "paragraph": methods.paragraph(summary),
+        "checks": integrity.checks(results, summary.scores, summary.insides.damaged),
         "notes": summary.notes,
         "missing": document_missing(summary),
         "measured": _measured(summary),
         "method": _method(summary),
         "protocols": tables.protocols(summary),
         "cells": tables.cells(summary),
+        "cell_tasks": {cell.id: cell.tasks for cell in results.cells},
         "tables": made,
+        "linked": partial(interactive.linked, study=study),
+        "chart": None if chart is None else Markup(interactive.embedded(chart)),
+        "script": Markup(files("analysis").joinpath("templates/report.js").read_text(encoding="utf-8")),
         "figures": {name: Markup(content) for name, content in figures.items()},  # our own drawing, text escaped in it
         "captions": FIGURES,
         "sections": SECTIONS,
@@ -243,6 +269,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "mode": study.mode,
         "protocols": [vars(protocol) for protocol in study.protocols],
         "headline": headline(summary),
+        "methods": methods.paragraph(summary),
         "seeds": list(study.seeds),
         "tasks": [task.name for task in study.tasks],
         "held_out": [task.name for task in study.held_out],
