@@ -61,9 +61,10 @@ def _measured(protocol: Protocol, all_of: tuple[Protocol, ...]) -> str:
         rules.append(f"episodes of {protocol.decisions} decisions")
     if protocol.action_repeat is not None:
         rules.append(f"an action repeat of {protocol.action_repeat}")
+    score = _SCORES.get(protocol.score, f"what the table calls {protocol.score}")
     under = f"Under protocol {protocol.name}" if len(all_of) > 1 else "Here"
     return (
-        f"{under} a score is {_SCORES.get(protocol.score, f"what the table calls {protocol.score}")}{' of ' if rules else ''}{_listed(rules)}, "
+        f"{under} a score is {score}{' of ' if rules else ''}{_listed(rules)}, "
         f"normalised so that {protocol.low:g} is 0 and {protocol.high:g} is 1."
     )
 
