@@ -68,6 +68,8 @@ class Cell:
     episodes: int | None = None
     """Episodes per task and evaluation this cell was made for."""
     peak_memory_mb: float | None = None
+    parameters: float | None = None
+    """Numbers that training moves, where the agent says."""
     incomplete: int = 0
     """(task, env_step) evaluations left out because episodes are missing."""
 
@@ -173,14 +175,19 @@ def _described(cell: Cell, folder: Path, study: Study) -> Cell:
     if not (folder / "status.json").is_file():
         return cell
     status = Record.read(folder / "status.json")
-    memory = status.content.get("peak_memory_mb")
     return replace(
         cell,
         state=status.text("state"),
         reason=str(status.content.get("message") or ""),
         env_step=status.integer("env_step"),
-        peak_memory_mb=float(memory) if isinstance(memory, int | float) else None,
+        peak_memory_mb=_optional(status, "peak_memory_mb"),
+        parameters=_optional(status, "parameters"),
     )
+
+
+def _optional(record: Record, key: str) -> float | None:
+    value = record.content.get(key)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _machine(provenance: Mapping[str, Any]) -> Iterator[str]:

@@ -74,8 +74,12 @@ SECTIONS = (
     ("How many seeds", ("predicted_intervals",), ("separations", "predicted_intervals")),
     ("Diagnostics: what the agents did inside", tuple(diagnostic_plots.FIGURES), ()),
     ("Compute", (), ("compute",)),
+    ("Hyper-parameters", (), ("hyperparameters",)),
 )
 """Title, figures and tables of each part of the page."""
+
+FOLDED = frozenset({"hyperparameters"})
+"""Tables that the page unfolds when asked to."""
 
 
 def write(results: Path, out: Path | None = None, *, env_step: int | None = None) -> Path:
@@ -177,6 +181,7 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
         "figures": {name: Markup(content) for name, content in figures.items()},  # our own drawing, text escaped in it
         "captions": FIGURES,
         "sections": SECTIONS,
+        "folded": FOLDED,
         "agents": [(drawing.agent_class(summary, agent), agent, paint[agent]) for agent in summary.agents],
     }
 
@@ -299,6 +304,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "published": _records(made, "published"),
         "diagnostics": diagnostics.last(summary.insides.diagnostics, study),
         "compute": _records(made, "compute"),
+        "hyperparameters": _records(made, "hyperparameters"),
         "missing": document_missing(summary),
         "superseded": list(summary.results.superseded),
         "notes": summary.notes,

@@ -55,6 +55,10 @@ class Compute:
     steps_per_second: float
     """Median over cells."""
     peak_memory_mb: float | None
+    updates: float | None
+    """Gradient updates of a cell, median."""
+    parameters: tuple[int, ...]
+    """Numbers that training moves, each that occurs, ascending; they may differ from task to task."""
 
 
 @dataclass(frozen=True)
@@ -341,10 +345,11 @@ def _raw_band(task: Task, band: Band) -> Band:
 
 
 def _compute(results: Results, scores: dict[str, AgentScores]) -> list[Compute]:
-    last: pd.DataFrame = results.evaluations.groupby(["agent", "cell"])[["env_step", "seconds"]].max()
+    last: pd.DataFrame = results.evaluations.groupby(["agent", "cell"])[["env_step", "seconds", "updates"]].max()
     found = []
     for agent in scores:
-        memory = [c.peak_memory_mb for c in results.cells if c.agent == agent and c.peak_memory_mb is not None]
+        of_agent = [cell for cell in results.cells if cell.agent == agent and cell.counts]
+        memory = [cell.peak_memory_mb for cell in of_agent if cell.peak_memory_mb is not None]
         rows = last[last.index.get_level_values("agent") == agent]
         rows = rows[rows["seconds"] > 0]
         if rows.empty:
@@ -357,6 +362,8 @@ def _compute(results: Results, scores: dict[str, AgentScores]) -> list[Compute]:
                 seconds_per_cell=float(rows["seconds"].median()),
                 steps_per_second=float((rows["env_step"] / rows["seconds"]).median()),
                 peak_memory_mb=max(memory, default=None),
+                updates=None if rows["updates"].isna().all() else float(rows["updates"].median()),
+                parameters=tuple(sorted({int(c.parameters) for c in of_agent if c.parameters is not None})),
             )
         )
     return found

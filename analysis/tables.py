@@ -380,17 +380,37 @@ def sweep(summary: Summary) -> Table:
 
 
 def compute(summary: Summary) -> Table:
-    records = [vars(item) for item in summary.compute]
+    records = [vars(item) | {"parameters": _parameters(item.parameters)} for item in summary.compute]
     rows = tuple(
         (
             c.agent, str(c.cells), _hours(c.seconds), _hours(c.seconds_per_cell), f"{c.steps_per_second:,.0f}",
+            "unknown" if c.updates is None else f"{c.updates:,.0f}", _parameters(c.parameters),
             "unknown" if c.peak_memory_mb is None else f"{c.peak_memory_mb:,.0f} MB",
         )
         for c in summary.compute
     )  # fmt: skip
-    header = ("Agent", "Cells", "Training time", "Per cell (median)", "Steps/s (median)", "Peak memory")
-    caption = "What training cost: wall-clock time of the cells' training, evaluation not counted."
+    header = ("Agent", "Cells", "Training time", "Per cell (median)", "Steps/s (median)", "Updates per cell",
+              "Parameters", "Peak memory")  # fmt: skip
+    caption = (
+        "What training cost: wall-clock time of the cells' training, evaluation not counted; environment steps per "
+        "second, gradient updates, numbers that training moves."
+    )
     return Table("compute", caption, pd.DataFrame(records), header, rows)
+
+
+def hyperparameters(summary: Summary) -> Table:
+    """Every value of every agent's configuration, and where it comes from."""
+    found = [s for s in summary.results.study.settings if s.agent in summary.agents]
+    rows = tuple((s.agent, s.field, s.value, s.set_by, s.about) for s in found)
+    header = ("Agent", "Hyper-parameter", "Value", "Set by", "Meaning and origin")
+    caption = "What every agent was run with, who set it, and where its default comes from."
+    return Table("hyperparameters", caption, pd.DataFrame(map(vars, found)), header, rows, 5)
+
+
+def _parameters(sizes: tuple[int, ...]) -> str:
+    if not sizes:
+        return "unknown"
+    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
 
 
 def cells(summary: Summary) -> Table:
@@ -458,6 +478,7 @@ _TABLES = (
     final_scores,
     curves,
     compute,
+    hyperparameters,
 )
 NAMES = tuple(make.__name__ for make in _TABLES)
 

@@ -39,6 +39,7 @@ class Synthetic:
     held_out: Sequence[tuple[str, dict[str, Any]]] = ()
     engines: Mapping[str, str] = field(default_factory=dict)
     family: str = "toy"
+    settings: Sequence[dict[str, Any]] = ()
     sweep: dict[str, Any] | None = None
     score: Callable[[str, int, str, float], float] | None = None
     cells: list[dict[str, Any]] = field(default_factory=list)
@@ -76,6 +77,7 @@ class Synthetic:
             "tasks": [self._task(name) for name, _ in self.tasks],
             "held_out": [self._task(name) for name, _ in self.held_out],
             "sweep": self.sweep,
+            "settings": dict.fromkeys(self.agents, self.settings) if self.settings else {},
             "cells": self.cells,
         }
         dump(self.folder / "study.json", {**study, **changes})
