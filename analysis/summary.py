@@ -176,10 +176,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     return Summary(
         results=results,
         scores=scores,
-        aggregates={
-            agent: {metric: stats.aggregate(agent, metric, of.final, whole_runs=joint) for metric in stats.METRICS}
-            for agent, of in scores.items()
-        },
+        aggregates={agent: stats.aggregates(agent, of.final, whole_runs=joint) for agent, of in scores.items()},
         improvements=improvements(scores, whole_runs=joint),
         thresholds=thresholds,
         profiles={
