@@ -76,7 +76,7 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
         Check("incompatible" not in states, _unless("incompatible" in states, "cell measured by other rules")),
         Check(
             fewest >= ENOUGH_RUNS,
-            f"{fewest} runs at least of every agent and task"
+            f"{_count(fewest, 'run')} at least of every agent and task"
             + ("." if fewest >= ENOUGH_RUNS else f": fewer than {ENOUGH_RUNS}, so that intervals are wide."),
         ),
         Check(len(steps) < 2, "Agents are scored at the same environment step." if len(steps) < 2 else

@@ -176,6 +176,7 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
         "cell_tasks": {cell.id: cell.tasks for cell in results.cells},
         "tables": made,
         "linked": partial(interactive.linked, study=study),
+        "videos": summary.videos,
         "chart": None if chart is None else Markup(interactive.embedded(chart)),
         "script": Markup(files("analysis").joinpath("templates/report.js").read_text(encoding="utf-8")),
         "figures": {name: Markup(content) for name, content in figures.items()},  # our own drawing, text escaped in it

@@ -18,6 +18,7 @@ from analysis.scores import AXES, AgentScores, Array, agent_scores
 from analysis.seeds import Prediction, Separation
 from analysis.stats import Band, Estimate
 from analysis.study import Task
+from analysis.videos import Video, videos
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ class Summary:
     """What the agents say of themselves."""
     published: list[PublishedCurve]
     """Other people's curves of the same tasks."""
+    videos: list[Video]
+    """Films of chosen policies."""
     notes: list[str]
     """Sentences on what is missing or mixed."""
 
@@ -201,6 +204,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         generalisation=_generalisation(results, scores, env_step),
         insides=insides,
         published=published_curves(results.study),
+        videos=videos(results),
         notes=[*integrity.notes(results, scores), *integrity.unread(insides.damaged)],
     )
 

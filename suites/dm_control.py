@@ -223,6 +223,14 @@ class ControlEnv:
         """The simulator's bounds and what its actuators were last given, ``[A]`` each."""
         return self._low, self._low + self._range, self._env.physics.data.ctrl.copy()
 
+    def picture(self, height: int, width: int) -> NDArray[np.uint8]:
+        """What the domain's usual camera sees. Raises :class:`EnvError` where nothing can be rendered."""
+        from suites.dm_control_pixels import open_renderer
+
+        open_renderer()
+        image: NDArray[np.uint8] = self._env.physics.render(height, width, camera_id=self._camera)
+        return image
+
     def close(self) -> None:
         self._env.close()
         self._env.physics.free()  # what it renders with, too: some renderers cannot be left to the interpreter's end

@@ -53,6 +53,15 @@ class TaskEnv(Protocol):
 
 
 @runtime_checkable
+class Pictured(Protocol):
+    """An environment that can be looked at."""
+
+    def picture(self, height: int, width: int) -> NDArray[np.uint8]:
+        """What a spectator sees now, uint8 ``[height, width, 3]``. Raises :class:`EnvError` without a renderer."""
+        ...
+
+
+@runtime_checkable
 class Family(Protocol):
     """A family of tasks that share an engine and a default protocol."""
 

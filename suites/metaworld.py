@@ -178,6 +178,10 @@ class MetaWorld:
         return SawyerEnv(task.name, task.protocol, hidden_goals=task.options.get("goals") == "hidden")
 
 
+CAMERA = "corner2"
+"""Of the model's own cameras, the one that sees table and arm."""
+
+
 class SawyerEnv:
     """One Meta-World task. Never terminates; truncates after the protocol's decisions."""
 
@@ -201,6 +205,7 @@ class SawyerEnv:
         self._protocol = protocol
         self._decisions = 0
         self._goals: dict[int, NDArray[np.float64]] = {}
+        self._renderer: Any = None
 
     def reset(self, seed: EpisodeSeed) -> NDArray[np.float32]:
         self._decisions = 0
@@ -223,7 +228,22 @@ class SawyerEnv:
         self._decisions += 1
         return observation.astype(np.float32), reward, False, self._decisions >= self._protocol.decisions, success
 
+    def picture(self, height: int, width: int) -> NDArray[np.uint8]:
+        """The table from the corner. Raises :class:`EnvError` where nothing can be rendered."""
+        from suites.dm_control_pixels import open_renderer
+
+        open_renderer()
+        import mujoco
+
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(self._env.model, height, width)
+        self._renderer.update_scene(self._env.data, camera=CAMERA)
+        image: NDArray[np.uint8] = self._renderer.render()[::-1, ::-1]  # the package's corner cameras hang upside down
+        return image
+
     def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
         self._env.close()
 
     def _goal(self, seed: int) -> NDArray[np.float64]:

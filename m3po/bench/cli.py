@@ -128,6 +128,42 @@ def report(
 
 
 @app.command()
+def play(
+    source: ResultsArgument,
+    agent: Annotated[list[str] | None, typer.Option("--agent", help="Agent to watch; may be repeated.")] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="Task to watch; may be repeated.")] = None,
+    seed: Annotated[list[int] | None, typer.Option("--seed", help="Seed. Default: the lowest.")] = None,
+    episode: Annotated[int, typer.Option("--episode", min=0, help="Which of the evaluation's episodes.")] = 0,
+    results: ResultsOption = DEFAULT_RESULTS,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Film what agents learned: an evaluation episode of the newest checkpoint, as mp4 beside its cell.
+
+    The next report shows the videos.
+    """
+    from dataclasses import asdict
+
+    from m3po.bench.experiment import resolve_device
+    from m3po.bench.play import play as film
+    from m3po.bench.play import playable
+    from m3po.bench.store import CellFolder
+    from m3po.bench.study import find_study
+
+    folder = find_study(source, results)
+    chosen, played = playable(folder, agent or (), task or (), seed or ()), []
+    for entry, name in chosen:
+        cell = CellFolder(folder.path / entry.id)
+        played.append(film(cell, name, episode=episode, device=resolve_device(device)))
+        if not as_json:
+            success = {True: ", success", False: ", no success", None: ""}[played[-1].success_any]
+            about = f"return {played[-1].episode_return:.1f}{success}, trained for {played[-1].env_step:,} steps"
+            typer.echo(f"{cell.path / 'videos' / played[-1].video}: {about}")
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in played], indent=1))
+
+
+@app.command()
 def compare(
     before: Annotated[str, typer.Argument(help="Results folder of a study, or a suite's path or name.")],
     after: Annotated[str, typer.Argument(help="Another one.")],

@@ -1,0 +1,191 @@
+"""Look at what was learned: an evaluation episode of a cell's newest checkpoint, as a video beside the cell.
+
+The episode starts from the seed that the evaluation's episode of that number has. An agent that draws random numbers
+while it acts (a planner) may act otherwise than it did there, where it played many episodes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3po.api import Agent
+from m3po.bench.checkpoints import Checkpoints
+from m3po.bench.records import Cell, CellEntry
+from m3po.bench.store import CellFolder, StoreError, explained, write_json
+from m3po.bench.study import StudyFolder
+from m3po.registry import agent_class, agent_config
+from suites.errors import EnvError, SuiteError, unknown
+from suites.families import Pictured, TaskEnv, family
+from suites.seeding import EpisodeSeed
+from suites.spec import EnvSpec, Task
+from suites.vector import env_spec
+
+__all__ = ["FRAMES_PER_SECOND", "Played", "play", "playable"]
+
+FRAMES_PER_SECOND = 25
+HEIGHT, WIDTH = 240, 320
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode that was played; what stands beside its video as JSON."""
+
+    agent: str
+    seed: int
+    task: str
+    episode: int
+    env_step: int
+    """Of the checkpoint: environment steps of training."""
+    episode_return: float
+    success_any: bool | None
+    length: int
+    """Decisions."""
+    video: str
+    """Name of the file."""
+
+
+def playable(
+    folder: StudyFolder, agents: Sequence[str], tasks: Sequence[str], seeds: Sequence[int]
+) -> list[tuple[CellEntry, str]]:
+    """Cells with a checkpoint, and a task of each to play: of the agents, tasks and seeds named, of all where none is.
+
+    Without seeds the lowest of each agent and task. Raises :class:`SuiteError` for names the study does not have, and
+    :class:`StoreError` where no such cell has a checkpoint.
+    """
+    record, entries = folder.record(), folder.entries()
+    known_tasks = [task["name"] for part in ("tasks", "held_out") for task in record.get(part, ())]
+    for kind, named, known in (("agent", agents, record["agents"]), ("task", tasks, known_tasks)):
+        if wrong := next((name for name in named if name not in known), None):
+            raise SuiteError(unknown(kind, wrong, known))
+    found: dict[tuple[str, str, int], tuple[CellEntry, str]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.seed):
+        if (agents and entry.agent not in agents) or (seeds and entry.seed not in seeds):
+            continue
+        if Checkpoints(folder.path / entry.id / "checkpoints").newest() is None:
+            continue
+        held_out = [task for task in known_tasks if task in tasks and record["mode"] == "joint"]
+        for task in dict.fromkeys((*entry.tasks, *held_out)):
+            if not tasks or task in tasks:
+                found.setdefault((entry.agent, task, entry.seed if seeds else 0), (entry, task))
+    if not found:
+        raise StoreError(f"{folder.path}: no cell that was asked for has a checkpoint yet; run the study first")
+    return list(found.values())
+
+
+def play(folder: CellFolder, task_name: str, *, episode: int = 0, device: str = "cpu") -> Played:
+    """Play one episode and write ``videos/<task>-<episode>.mp4`` and ``.json`` into the cell's folder.
+
+    Raises :class:`EnvError` where the task shows no pictures or nothing can be rendered, :class:`StoreError` where
+    there is no checkpoint or the video cannot be written.
+    """
+    cell = folder.cell()
+    index = [task.name for task in cell.evaluated].index(task_name)
+    task, spec = cell.evaluated[index], env_spec(cell.evaluated)
+    env = family(task.family).make(task)
+    if not isinstance(env, Pictured):
+        raise EnvError(f"tasks of the family {task.family!r} show no pictures, so {task_name!r} cannot be filmed")
+    try:
+        agent, env_step = _trained(folder, cell, spec, device)
+        seed = EpisodeSeed("tune" if cell.stream == "tune" else "evaluate", cell.seed, task.name, episode)
+        video = folder.path / "videos" / f"{task_name}-{episode}.mp4"
+        with explained("create", video.parent):
+            video.parent.mkdir(exist_ok=True)
+        shown = _Shown(env, agent, spec, index, task, seed)
+        _write_video(video, shown.frames())
+    finally:
+        env.close()
+    played = Played(
+        agent=cell.agent,
+        seed=cell.seed,
+        task=task_name,
+        episode=episode,
+        env_step=env_step,
+        episode_return=shown.episode_return,
+        success_any=shown.success_any,
+        length=shown.length,
+        video=video.name,
+    )
+    write_json(video.with_suffix(".json"), asdict(played))
+    return played
+
+
+def _trained(folder: CellFolder, cell: Cell, spec: EnvSpec, device: str) -> tuple[Agent, int]:
+    """The agent as its newest checkpoint has it, and the environment steps of that."""
+    checkpoint = Checkpoints(folder.path / "checkpoints").newest()
+    if checkpoint is None:
+        raise StoreError(f"{folder.path}: the cell has no checkpoint yet; run it first")
+    config = agent_config(cell.agent_type).model_validate(cell.config)
+    agent = agent_class(cell.agent_type)(spec, config, seed=cell.seed, device=device)
+    agent.load(checkpoint.path / "agent")
+    return agent, checkpoint.env_step
+
+
+@dataclass
+class _Shown:
+    """An episode as it is played, frame by frame."""
+
+    env: TaskEnv
+    agent: Agent
+    spec: EnvSpec
+    index: int
+    """Number of the task."""
+    task: Task
+    seed: EpisodeSeed
+    episode_return: float = 0.0
+    success_any: bool | None = None
+    length: int = 0
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """A picture before each decision and after the last."""
+        assert isinstance(self.env, Pictured)
+        observation, over = self.env.reset(self.seed), False
+        carry, first = self.agent.initial_carry(1), np.ones(1, dtype=bool)
+        number = np.array([self.index])
+        while not over:
+            yield self.env.picture(HEIGHT, WIDTH)
+            decision = self.agent.act(carry, self._padded(observation), first, number, explore=False)
+            action = decision.action[0, self.spec.action_mask[self.index]]
+            observation, reward, terminated, truncated, success = self.env.step(action)
+            self.episode_return += reward
+            self.length += 1
+            if success is not None:
+                self.success_any = bool(self.success_any) or success
+            over, carry, first = terminated or truncated, decision.carry, np.zeros(1, dtype=bool)
+        yield self.env.picture(HEIGHT, WIDTH)
+
+    def _padded(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """``[1, D]``, or an image as it is."""
+        if len(self.spec.observation_shape) > 1:
+            return observation[None]
+        padded = np.zeros((1, *self.spec.observation_shape), dtype=self.spec.observation_dtype)
+        padded[0, : len(observation)] = observation
+        return padded
+
+
+def _write_video(path: Path, frames: Iterator[NDArray[np.uint8]]) -> None:
+    """H.264 in an MP4 file, which browsers play; it replaces an older one as a whole."""
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        raise EnvError("videos need the package imageio-ffmpeg: pip install 'm3po-bench[video]'") from None
+    temporary = path.with_name(f".{path.name}.tmp.mp4")
+    writer = imageio_ffmpeg.write_frames(
+        str(temporary), (WIDTH, HEIGHT), fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=8,
+        output_params=["-crf", "30", "-preset", "veryfast", "-fflags", "+bitexact", "-threads", "1"],
+    )  # fmt: skip
+    try:
+        with explained("write", path):
+            writer.send(None)
+            for frame in frames:
+                writer.send(np.ascontiguousarray(frame))
+            writer.close()
+            temporary.replace(path)
+    finally:
+        writer.close()
+        temporary.unlink(missing_ok=True)
