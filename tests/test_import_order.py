@@ -38,7 +38,7 @@ CONCLUDING = ("numpy", "pandas", "scipy", "rliable", "arch", "seaborn", "matplot
 ROOMS = (
     Room("suites", 1, (), MEASURING),
     # A simulator is known to its adapter alone.
-    Room("suites.metaworld", 1, ("suites",), (*MEASURING, "metaworld")),
+    Room("suites.metaworld", 1, ("suites",), (*MEASURING, "metaworld", "mujoco")),
     Room("suites.metaworld_speed", 1, ("suites",), (*MEASURING, "metaworld", "mujoco", "scipy")),
     Room("suites.metaworld_scalars", 1, ("suites",), (*MEASURING, "metaworld")),
     Room("suites.dm_control", 1, ("suites",), (*MEASURING, "dm_control", "dm_env")),
@@ -58,6 +58,7 @@ ROOMS = (
          ("numpy", "pydantic", "ruamel", "typer", "rich", "optuna")),
     Room("baselines", 4),
     Room("baselines.*", 4, BELOW, LEARNING),
+    Room("m3po.bench.play", 4, ("m3po.bench", "m3po.api", "m3po.registry", "suites"), ("numpy", "imageio_ffmpeg")),
     # A configuration is read without torch, so that a suite is checked in a moment.
     Room("m3po.algorithm.config", 4, ("suites.spec", "m3po.api"), ("numpy", "pydantic")),
     Room("baselines.*.config", 4, ("suites.spec", "m3po.api"), ("numpy", "pydantic")),
