@@ -39,6 +39,8 @@ AXES = {" ".join(axes): axes for axes in ((), ("task",), ("horizon",), ("task", 
 """The axes a diagnostic may have."""
 
 _METRIC_PREFIX = "agent/"
+_UPDATES = "agent/updates"
+"""What scores are drawn against, and no curve of its own."""
 _METRIC_ROW = ("metric", "point", "env_step", "value")
 _DIAGNOSTIC_ROW = ("name", "title", "axes", "task", "other", "ahead", "point", "env_step", "value")
 
@@ -79,7 +81,7 @@ def training_metrics(folder: Path, cell: Cell, study: Study) -> Iterator[tuple[A
         env_step = record.integer("env_step")
         point = _point(env_step, study)
         for key in row:
-            if key.startswith(_METRIC_PREFIX):
+            if key.startswith(_METRIC_PREFIX) and key != _UPDATES:
                 kept[key.removeprefix(_METRIC_PREFIX), point] = env_step, record.number(key)
     for (metric, point), (env_step, value) in kept.items():
         yield metric, point, env_step, value

@@ -142,7 +142,7 @@ def speedup(agent: Curve, reference: Curve) -> Speedup | None:
         targets = reference.samples[:, -1]
         needed = first_step(agent.steps, agent.samples, targets)
         ratios = _ratio(first_step(reference.steps, reference.samples, targets), needed)
-        low, high = _interval(ratios, min(agent.tail, reference.tail))
+        low, high = _interval(ratios, min(agent.tail, reference.tail))  # as wide as the one with fewer runs asks
     return Speedup(agent.agent, reference.agent, target, ratio, low, high, below=float(own / agent.steps[-1]))
 
 
@@ -175,9 +175,9 @@ def _ratio(reference: Array, agent: Array) -> Array:
         return np.where(reference == agent, 1.0, reference / agent)
 
 
-def _interval(samples: Array, tail: float) -> tuple[float, float]:
+def _interval(samples: Array, beyond: float) -> tuple[float, float]:
     """95 % percentile interval made of samples only: interpolating towards an infinite one would mean nothing."""
-    low, high = np.percentile(samples, [100 * tail, 100 - 100 * tail], method="inverted_cdf")
+    low, high = np.percentile(samples, [100 * beyond, 100 - 100 * beyond], method="inverted_cdf")
     return float(low), float(high)
 
 

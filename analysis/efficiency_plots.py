@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -13,7 +12,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, NullLo
 from analysis import drawing, style
 from analysis.efficiency import Curve, Speedup
 from analysis.summary import Summary
-from analysis.tables import AXES
+from analysis.tables import AXIS_NAMES
 
 FARTHEST = 100.0
 """Ratios beyond this, or its inverse, are drawn there."""
@@ -40,9 +39,9 @@ def other_axes(summary: Summary) -> Figure | None:
     for axes, (axis, curves) in zip(panels, summary.other_axes.items(), strict=True):
         _draw_curves(axes, summary, curves)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain_below_one))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(f"{AXES[axis].capitalize()}{_about(curves) if len(panels) == 1 else ''}")
+        axes.set_xlabel(f"{AXIS_NAMES[axis].capitalize()}{_about(curves) if len(panels) == 1 else ''}")
     panels[0].set_ylabel("IQM of normalised score")
     shown = {agent for curves in summary.other_axes.values() for agent in curves}
     drawing.legend(figure, summary, [agent for agent in summary.agents if agent in shown])
@@ -55,15 +54,20 @@ def _draw_curves(axes: Axes, summary: Summary, curves: Mapping[str, Curve]) -> N
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
+def _plain_below_one(value: float, _: object) -> str:
+    """10k, but 0.1: EngFormatter's 100m is taken for metres or millions."""
+    return f"{value:g}" if value < 1 else str(EngFormatter(sep="")(value))
+
+
 def _about(curves: Mapping[str, Curve]) -> str:
     return drawing.about(of.band for of in curves.values())
 
 
 def speedups(summary: Summary) -> Figure | None:
     """Ratios of the agent with the highest IQM to every other, over all tasks and task by task."""
-    if summary.leader is None:
+    if not summary.ranking:
         return None
-    leader = summary.leader
+    leader = summary.ranking[0]
     found = [s for s in summary.speedups if s.agent == leader and s.axis == "env_step"]
     references = [agent for agent in summary.agents if any(s.reference == agent for s in found)]
     rows = [None, *(task.name for task in summary.results.study.tasks if any(s.task == task.name for s in found))]
@@ -94,9 +98,9 @@ def _draw_ratio(axes: Axes, row: int, item: Speedup, paint: str) -> None:
     if low is not None and high is not None:
         left, right = _inside(low if low > 0 else item.below), _inside(high if high > 0 else item.below)
         axes.plot([left, right], [row, row], color=paint, alpha=0.4, linewidth=2 * weight, solid_capstyle="butt")
-        if low == 0:
+        if low < 1 / FARTHEST:
             axes.plot(left, row, marker="<", color=paint, markersize=5)
-        if math.isinf(high):
+        if high > FARTHEST:
             axes.plot(right, row, marker=">", color=paint, markersize=5)
     axes.plot(place, row, marker="o" if item.ratio > 0 else "<", color=paint, markersize=2.2 * weight)
 

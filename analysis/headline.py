@@ -10,10 +10,7 @@ def headline(summary: Summary) -> str:
     """One plain sentence on the IQM of the agents that have runs on every task."""
     if not summary.agents:
         return "No evaluations yet."
-    ranked = sorted(
-        ((summary.aggregates[agent]["iqm"], agent) for agent in summary.complete_agents),
-        key=lambda pair: (-pair[0].estimate, pair[1]),
-    )
+    ranked = [(summary.aggregates[agent]["iqm"], agent) for agent in summary.ranking]
     if not ranked:
         return "No agent has results on every task yet, so no agent leads."
     value, leader = ranked[0]

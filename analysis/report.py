@@ -28,7 +28,8 @@ FIGURES = {
     "probability_of_improvement": "Probability that a run of one agent beats a run of another on the same task.",
     "sample_efficiency": "Sample efficiency: IQM over runs and tasks against environment steps.",
     "speedups": "How many times fewer environment steps an agent needs than another to reach the final score of the "
-    "latter: over all tasks (IQM) and task by task (mean). An arrow: no limit on that side is known.",
+    "latter: over all tasks (IQM) and task by task (mean). An arrow: no limit on that side is known, or it lies "
+    "beyond 100.",
     "other_axes": "IQM over runs and tasks against gradient updates and seconds of training.",
     "predicted_intervals": "Width of the interval of the IQM to expect with so many seeds; filled where the study is.",
     "task_curves": "Mean score over runs against environment steps, task by task.",
@@ -199,10 +200,10 @@ def _method(summary: Summary) -> list[str]:
         "never taken from the results. A run's score is the mean over its evaluation episodes.",
         f"Intervals are {tables.INTERVAL} percentile bootstrap intervals: {drawing}; {stats.RESAMPLES} resamples, "
         f"{stats.CURVE_RESAMPLES} for curves and profiles. They are widened for few runs (Hesterberg 2015, expanded "
-        "percentiles) and cover the truth 92 to 97 times in 100 in simulations of 3 to 10 runs of several tasks, "
-        "85 times where the scores are strongly skewed; the plain percentile interval of three runs 80 to 89 times. "
-        "An interval cannot reach beyond the runs: for three runs of a single task it is their range, which covers "
-        "the truth 75 times in 100.",
+        "percentiles) and cover the truth 91 to 99 times in 100 in simulations of 5 and 10 runs of several tasks and "
+        "82 to 97 times with three runs, least where scores are strongly skewed; the plain percentile interval of "
+        "three runs 73 to 90 times. An interval cannot reach beyond the runs: for three runs of a single task it is "
+        "about their range, which covers the truth 62 to 77 times.",
         "p-values are of permutation tests of the probability of improvement, labels permuted within each task or for "
         f"whole runs, {stats.PERMUTATIONS} times, adjusted for all pairs of agents (Holm).",
         "The generator of each interval is seeded by the names of the agent and the number, so a report made twice has "

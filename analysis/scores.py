@@ -143,7 +143,7 @@ def agent_scores(
 def _runs(results: Results, agent: str, tasks: Sequence[str], axis: str) -> dict[tuple[int, str], _Run]:
     """Every run with something to say on ``tasks``, by (seed, task)."""
     rows = results.evaluations[results.evaluations["agent"] == agent]
-    rows = rows[rows[axis].notna()]
+    rows = _known(rows, axis)
     by_task = dict(iter(rows.groupby(["cell", "task"])))
     runs: dict[tuple[int, str], _Run] = {}
     for cell in results.cells:
@@ -160,6 +160,12 @@ def _runs(results: Results, agent: str, tasks: Sequence[str], axis: str) -> dict
             normalised = results.study.task(task).protocol.normalise(scores)
             runs[cell.seed, task] = _Run(steps, normalised, cell.state == "done", diverged_at)
     return runs
+
+
+def _known(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """The rows of the cells that know where they are along ``axis``; before they first say so they are at 0."""
+    told = rows.groupby("cell")[axis].transform("count") > 0
+    return rows[told].fillna({axis: 0.0})
 
 
 def _divergence(cell: Cell, rows: pd.DataFrame, axis: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ import numpy as np
 from analysis.scores import AgentScores
 from analysis.stats import RESAMPLES, allows_interval, generator, iqm, percentile_interval, resample, student_tail
 
-NUMBERS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 70, 100)
+NUMBERS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, 100)
 """Numbers of seeds for which intervals are predicted."""
 
 
@@ -58,11 +58,11 @@ def predict(scores: AgentScores, *, whole_runs: bool = False) -> list[Prediction
     return found
 
 
-def separations(scores: Mapping[str, AgentScores], predictions: Mapping[str, list[Prediction]]) -> list[Separation]:
-    """Neighbours in the ranking by IQM, best first; agents without predictions are left out."""
-    ranked = sorted(
-        (agent for agent, of in predictions.items() if of), key=lambda agent: (-float(iqm(scores[agent].final)), agent)
-    )
+def separations(
+    ranking: Sequence[str], scores: Mapping[str, AgentScores], predictions: Mapping[str, list[Prediction]]
+) -> list[Separation]:
+    """Neighbours in ``ranking``, best first; agents without predictions are left out."""
+    ranked = [agent for agent in ranking if predictions.get(agent)]
     return [_separation(scores[a], scores[b], predictions[a], predictions[b]) for a, b in pairwise(ranked)]
 
 

@@ -25,6 +25,7 @@ RESAMPLES = 2000
 CURVE_RESAMPLES = 500
 """Resamples of whole learning curves, which cost P times as much."""
 PERMUTATIONS = 2000
+"""Of a test; the smallest p-value it can give is one more than that, inverted."""
 CONFIDENCE = 0.95
 
 Array = NDArray[np.float64]
@@ -165,31 +166,23 @@ def student_tail(degrees: float, *, widening: float = 1.0) -> float:
     return float(scipy.stats.norm.sf(widening * scipy.stats.t.isf((1 - CONFIDENCE) / 2, degrees)))
 
 
-def percentile_interval(samples: Array, tail: float) -> tuple[Array, Array]:
-    """The interval over the first axis that leaves out the share ``tail`` of the samples at each end."""
+def percentile_interval(samples: Array, beyond: float) -> tuple[Array, Array]:
+    """The interval over the first axis that leaves out the share ``beyond`` of the samples at each end."""
     with _quiet():
-        low, high = np.nanpercentile(samples, [100 * tail, 100 - 100 * tail], axis=0)
+        low, high = np.nanpercentile(samples, [100 * beyond, 100 - 100 * beyond], axis=0)
     return low, high
 
 
 def aggregate(agent: str, metric: str, scores: Array, *, whole_runs: bool = False) -> Estimate:
     """One metric of one agent's scores ``[R, K]`` with its interval."""
-    value = point(metric, scores)
-    if not allows_interval(scores):
-        return Estimate(value)
-    samples = resample(scores, generator("aggregate", agent, metric), RESAMPLES, whole_runs=whole_runs)
-    low, high = percentile_interval(METRICS[metric](samples), tail(scores, whole_runs=whole_runs))
-    return Estimate(value, float(low), float(high))
+    rng = generator("aggregate", agent, metric)
+    return _bootstrapped(point(metric, scores), METRICS[metric], scores, rng, whole_runs=whole_runs)
 
 
 def worst(agent: str, scores: Array, *, whole_runs: bool = False) -> Estimate:
     """Mean of the task an agent is worst at, of scores ``[R, K]``; which that is may change with the runs drawn."""
-    value = float(worst_task(scores))
-    if not allows_interval(scores):
-        return Estimate(value)
-    samples = resample(scores, generator("worst task", agent), RESAMPLES, whole_runs=whole_runs)
-    low, high = percentile_interval(worst_task(samples), tail(scores, whole_runs=whole_runs))
-    return Estimate(value, float(low), float(high))
+    rng = generator("worst task", agent)
+    return _bootstrapped(float(worst_task(scores)), worst_task, scores, rng, whole_runs=whole_runs)
 
 
 def generalisation_gap(agent: str, trained: Array, held_out: Array) -> Estimate:
@@ -202,11 +195,22 @@ def generalisation_gap(agent: str, trained: Array, held_out: Array) -> Estimate:
     def gap(scores: Array) -> Array:
         return mean(scores[..., :split]) - mean(scores[..., split:])
 
-    value = float(gap(both))
-    if not allows_interval(both):
+    return _bootstrapped(float(gap(both)), gap, both, generator("generalisation", agent), whole_runs=True)
+
+
+def _bootstrapped(
+    value: float,
+    statistic: Callable[[Array], Array],
+    scores: Array,
+    rng: np.random.Generator,
+    *,
+    whole_runs: bool,
+) -> Estimate:
+    """``value``, the statistic of ``scores``, with its interval where there is one."""
+    if not allows_interval(scores):
         return Estimate(value)
-    samples = resample(both, generator("generalisation", agent), RESAMPLES, whole_runs=True)
-    low, high = percentile_interval(gap(samples), tail(both, whole_runs=True))
+    samples = statistic(resample(scores, rng, RESAMPLES, whole_runs=whole_runs))
+    low, high = percentile_interval(samples, tail(scores, whole_runs=whole_runs))
     return Estimate(value, float(low), float(high))
 
 

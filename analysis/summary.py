@@ -125,7 +125,6 @@ class Summary:
     domains: list[DomainScore]
     """Where the study has several."""
     predictions: dict[str, list[Prediction]]
-    separations: list[Separation]
     compute: list[Compute]
     by_measure: list[MeasureScore]
     """Where the study has several protocols or engines: each for itself."""
@@ -146,9 +145,14 @@ class Summary:
         return tuple(a for a, scores in self.scores.items() if scores.num_tasks == len(scores.tasks))
 
     @property
-    def leader(self) -> str | None:
-        """The complete agent with the highest IQM; of equals the first by name."""
-        return min(self.complete_agents, key=lambda a: (-self.aggregates[a]["iqm"].estimate, a), default=None)
+    def ranking(self) -> tuple[str, ...]:
+        """The complete agents, highest IQM first, equals by name."""
+        return tuple(sorted(self.complete_agents, key=lambda a: (-self.aggregates[a]["iqm"].estimate, a)))
+
+    @property
+    def separations(self) -> list[Separation]:
+        """How many seeds would set neighbours in the ranking apart."""
+        return seeds.separations(self.ranking, self.scores, self.predictions)
 
 
 def summarise(results: Results, env_step: int | None = None) -> Summary:
@@ -188,7 +192,6 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         breadth=_breadth(scores, joint),
         domains=_domains(results, scores, joint),
         predictions=predictions,
-        separations=seeds.separations(scores, predictions),
         compute=_compute(results, scores),
         by_measure=_by_measure(results, scores, joint),
         generalisation=_generalisation(results, scores, env_step),

@@ -121,7 +121,9 @@ def breadth(summary: Summary) -> Table:
         "Area under the learning curve divided by its length (IQM over runs and tasks) and the mean score of the task "
         f"an agent is worst at, normalised, with {INTERVAL} intervals."
     )
-    return Table("breadth", caption, pd.DataFrame(records), ("Agent", "Area under the curve", "Worst task", ""), rows)
+    return Table(
+        "breadth", caption, pd.DataFrame(records), ("Agent", "Area under the curve", "Worst task", "Which"), rows
+    )
 
 
 def domains(summary: Summary) -> Table:
@@ -134,7 +136,7 @@ def domains(summary: Summary) -> Table:
     return Table("domains", caption, pd.DataFrame(records), ("Domain", *summary.agents), rows)
 
 
-AXES = {"env_step": "environment steps", "updates": "gradient updates", "seconds": "seconds of training"}
+AXIS_NAMES = {"env_step": "environment steps", "updates": "gradient updates", "seconds": "seconds of training"}
 
 
 def efficiency(summary: Summary) -> Table:
@@ -144,7 +146,7 @@ def efficiency(summary: Summary) -> Table:
     learned = {s.reference: f"{s.reference}'s {s.target:.3f}" for s in found if s.axis == "env_step"}
     targets = {agent: learned[agent] for agent in summary.curves if agent in learned}
     rows = tuple(
-        (AXES[axis].capitalize(), agent, *(shown.get((axis, agent, reference), "") for reference in targets))
+        (AXIS_NAMES[axis].capitalize(), agent, *(shown.get((axis, agent, reference), "") for reference in targets))
         for axis in dict.fromkeys(s.axis for s in found)
         for agent in summary.curves
     )
@@ -160,7 +162,8 @@ def efficiency(summary: Summary) -> Table:
 def task_efficiency(summary: Summary) -> Table:
     """Steps-to-score ratios task by task; shown of the leading agent."""
     found = [s for s in summary.speedups if s.task is not None]
-    of_leader = {(s.task, s.reference): speedup_text(s) for s in found if s.agent == summary.leader}
+    leader = next(iter(summary.ranking), None)
+    of_leader = {(s.task, s.reference): speedup_text(s) for s in found if s.agent == leader}
     references = [agent for agent in summary.agents if any(agent == reference for _, reference in of_leader)]
     rows = tuple(
         (task.name, *(of_leader.get((task.name, reference), "") for reference in references))
@@ -168,7 +171,7 @@ def task_efficiency(summary: Summary) -> Table:
     )
     header = ("Task", *(f"{reference}'s final score" for reference in references))
     caption = (
-        f"How many times fewer environment steps {summary.leader} needs than another agent to reach the final mean "
+        f"How many times fewer environment steps {leader} needs than another agent to reach the final mean "
         f"score of that one on a task, with {INTERVAL} interval. All pairs are in task_efficiency.csv."
     )
     return Table("task_efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows)

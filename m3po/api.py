@@ -29,7 +29,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from suites.spec import EnvSpec, VectorStep
 
 __all__ = [
-    "PARAMETERS",
     "UPDATES",
     "Agent",
     "AgentConfig",
@@ -49,12 +48,10 @@ Carry: TypeAlias = Any
 """What an agent keeps between decisions (recurrent state, planner warm start), or ``None``. Opaque to the harness."""
 
 Metrics: TypeAlias = Mapping[str, float]
-"""Named scalars of one update; ``{}`` when no update was due. Two names mean the same to every agent, and reports use
-them: ``updates``, gradient updates so far, and ``parameters``, numbers that are learned (targets and averages of
-others are not)."""
+"""Named scalars of one update; ``{}`` when no update was due."""
 
 UPDATES = "updates"
-PARAMETERS = "parameters"
+"""A metric that means the same to every agent, and against which reports draw scores: gradient updates so far."""
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from m3po.api import EnvSpec
+from m3po.api import UPDATES, EnvSpec, transition
 from m3po.testing import check_agent
+from suites.vector import VectorEnv
+from tests.baselines.toys import TASKS
 
 # So small that each agent updates several times within the battery's few decisions.
 M3PO = {
@@ -79,3 +82,19 @@ def test_an_agent_of_vectors_says_so_when_it_is_shown_images(name: str) -> None:
     )
     sentences = AGENTS[name].load().Config().check(images, num_envs=8, env_steps=1_000_000)
     assert sentences == [f"{name} learns from vectors; these observations are images of 64 x 64 x 3"]
+
+
+@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"random"}))
+def test_an_agent_of_ours_tells_its_gradient_updates(name: str) -> None:
+    agent_class, told = AGENTS[name].load(), []
+    with VectorEnv(TASKS[:1], 3, seed=0, stream="train") as env:
+        agent = agent_class(env.spec, agent_class.Config(**TINY[name]), seed=0, device="cpu")
+        step, carry = env.reset(), agent.initial_carry(3)
+        for _ in range(32):
+            decision = agent.act(carry, step.observation, step.first, step.task, explore=True)
+            following = env.step(decision.action)
+            agent.observe(transition(step, decision, following))
+            told += [metrics[UPDATES]] if (metrics := agent.update()) else []
+            step, carry = following, decision.carry
+    assert told[0] >= 1
+    assert all(before < after for before, after in pairwise(told))

@@ -27,7 +27,7 @@ from m3po.algorithm.exploration import annealed, planned_policy
 from m3po.algorithm.fresh import FreshUpdate, step
 from m3po.algorithm.losses import bonus_loss, model_loss, replayed_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
-from m3po.api import Decision, Diagnostic, EnvSpec, Metrics, Transition
+from m3po.api import UPDATES, Decision, Diagnostic, EnvSpec, Metrics, Transition
 from m3po.kit.nets import MLP
 from m3po.kit.normalize import PercentileScale
 from m3po.kit.optim import FlatAdam, clip_grad_norm
@@ -189,7 +189,7 @@ class M3PO:
                 reported[name].append(value)
         self.beta = annealed(self.config.discrepancy_coef, self.env_step, self.config.discrepancy_steps)
         means = {name: float(torch.stack(values).mean()) for name, values in reported.items()}
-        return metrics | means | {"beta": self.beta, "kl_penalty": self.penalty, "updates": float(self.updates)}
+        return metrics | means | {"beta": self.beta, "kl_penalty": self.penalty, UPDATES: float(self.updates)}
 
     def _learn(self, old: MLP) -> dict[str, Tensor]:
         """One update of the world model and, on its latents, of bonuses and actor; then the EMA targets."""

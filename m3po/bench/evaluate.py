@@ -50,9 +50,8 @@ class Evaluator:
     ) -> list[EvaluationRecord] | None:
         """Rows ordered by task and episode, or ``None`` when ``stopping()`` came true before the end.
 
-        A task whose environment fails has no row, and the log
-        says why: it is missing, which a report tells, and never counts as zero. Raises :class:`Diverged`, and
-        :class:`EnvError` where no task is left.
+        A task whose environment fails has no row, and the log says why: it is missing, which a report tells, and never
+        counts as zero. Raises :class:`Diverged`, and :class:`EnvError` where no task is left.
         """
         wanted = {(task, n) for task in range(len(self.cell.evaluated)) for n in range(self.cell.evaluation.episodes)}
         finished: dict[tuple[int, int], Episode] = {}

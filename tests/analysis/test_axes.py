@@ -26,7 +26,8 @@ def write(root: Path, updates: Mapping[str, float] | None = None, seconds: Mappi
         path = folder / cell["id"] / "evaluations.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         for row in rows:
-            row["updates"] = updates and updates[cell["agent"]] * row["env_step"]
+            # an agent tells its updates once there are some
+            row["updates"] = (updates[cell["agent"]] * row["env_step"] if updates else 0) or None
             if seconds:
                 row["seconds"] = seconds[cell["agent"]] * row["env_step"]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))

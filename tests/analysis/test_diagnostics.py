@@ -139,6 +139,12 @@ def test_counters_are_left_out(
     assert set(read(joint).metrics["metric"]) == ({"n", "loss"} if kept else {"loss"})
 
 
+def test_updates_are_what_scores_are_drawn_against_and_no_curve(joint: Synthetic) -> None:
+    for seed, updates in enumerate((10.0, 20.0)):  # cells differ, so that nothing else tells it from a measurement
+        put(joint, seed, [{"env_step": 5_000, "agent/updates": updates, "agent/loss": 0.1}], "metrics")
+    assert set(read(joint).metrics["metric"]) == {"loss"}
+
+
 def test_a_torn_last_line_is_dropped(joint: Synthetic) -> None:
     path = put(joint, 0, [diagnostic(0, "heat", [], 1), diagnostic(5_000, "heat", [], 2)])
     path.write_bytes(path.read_bytes()[:-1])

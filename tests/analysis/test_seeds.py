@@ -39,7 +39,7 @@ def test_neighbours_come_apart_with_enough_seeds() -> None:
     spread = np.linspace(-0.1, 0.1, 5)[:, None] * np.ones(3)
     scores = {name: agent(name, level + spread) for name, level in (("a", 0.5), ("b", 0.9), ("c", 0.55), ("d", 0.501))}
     predictions = {name: predict(of) for name, of in scores.items()}
-    first, second, third = separations(scores, predictions)
+    first, second, third = separations("bcda", scores, predictions)
     assert (first.agent, first.rival, first.seeds, first.needed) == ("b", "c", 5, 5)
     assert (second.agent, second.rival) == ("c", "d")
     assert second.needed is not None
@@ -49,4 +49,4 @@ def test_neighbours_come_apart_with_enough_seeds() -> None:
 
 def test_an_agent_without_intervals_is_left_out() -> None:
     scores = {"a": agent("a", np.array([[0.1], [0.2]])), "b": agent("b", np.array([[0.9]]))}
-    assert separations(scores, {name: predict(of) for name, of in scores.items()}) == []
+    assert separations("ba", scores, {name: predict(of) for name, of in scores.items()}) == []

@@ -119,7 +119,7 @@ DRAWS = {
 @pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("runs", [3, 5, 10])
 def test_coverage_by_simulation(runs: int, draw: str) -> None:
-    """95 %, where the plain percentile interval of three runs covers 80 to 89 %."""
+    """95 %, where the plain percentile interval of three runs covers less than 90 %."""
     rng, shape = np.random.default_rng(7), (runs, 6)
     truth = float(stats.mean(DRAWS[draw](rng, (100_000, 6))))
     hits = []

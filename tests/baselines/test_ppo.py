@@ -14,21 +14,13 @@ from numpy.typing import NDArray
 from baselines.ppo.agent import PPO, _Batch, _normalize_per_task
 from baselines.ppo.config import PPOConfig
 from m3po.api import EnvSpec, Metrics, Transition
+from tests.baselines.toys import spec_of
 
 ENTROPY = 0.5 * math.log(2 * math.pi * math.e)  # of a standard normal
 
 
 def spec_for(num_tasks: int = 1, D: int = 3, A: int = 2, action_repeat: int = 1) -> EnvSpec:
-    return EnvSpec(
-        observation_shape=(D,),
-        observation_dtype="float32",
-        action_dim=A,
-        observation_mask=np.ones((num_tasks, D), np.bool_),
-        action_mask=np.ones((num_tasks, A), np.bool_),
-        max_episode_steps=np.full(num_tasks, 10, np.int64),
-        action_repeat=np.full(num_tasks, action_repeat, np.int64),
-        task_names=tuple(f"task-{k}" for k in range(num_tasks)),
-    )
+    return spec_of([D] * num_tasks, [A] * num_tasks, action_repeat)
 
 
 def tiny(spec: EnvSpec | None = None, **values: Any) -> PPO:
@@ -100,6 +92,7 @@ def test_first_gradient_step_has_a_ratio_of_one() -> None:
     assert metrics["policy_loss"] == pytest.approx(0, abs=1e-6)
     assert metrics["entropy"] == pytest.approx(2 * ENTROPY, rel=1e-6)
     assert metrics["learning_rate"] == 3e-4
+    assert metrics["updates"] == 1
 
 
 def test_log_prob_is_that_of_the_policy_that_acted(monkeypatch: pytest.MonkeyPatch) -> None:

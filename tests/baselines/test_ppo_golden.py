@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from baselines.ppo.agent import PPO
 from baselines.ppo.config import PPOConfig
-from m3po.api import EnvSpec, Metrics, Transition
+from m3po.api import Metrics, Transition
+from tests.baselines.toys import spec_of
 
 gymnasium = pytest.importorskip("gymnasium")
 sb3 = pytest.importorskip("stable_baselines3", reason="compares with Stable-Baselines3; install the extra 'dev'")
@@ -24,16 +25,6 @@ VALUES = {"gamma": 0.97, "entropy": 0.01, "learning_rate": 3e-3}
 
 
 def agent() -> PPO:
-    spec = EnvSpec(
-        observation_shape=(D,),
-        observation_dtype="float32",
-        action_dim=A,
-        observation_mask=np.ones((1, D), np.bool_),
-        action_mask=np.ones((1, A), np.bool_),
-        max_episode_steps=np.array([10], np.int64),
-        action_repeat=np.array([1], np.int64),
-        task_names=("task",),
-    )
     config = PPOConfig(
         hidden=(16, 16),
         rollout_size=T * N,
@@ -45,7 +36,7 @@ def agent() -> PPO:
         normalize_observation=False,
         scale_reward=False,
     )
-    return PPO(spec, config, seed=0, device="cpu")
+    return PPO(spec_of([D], [A]), config, seed=0, device="cpu")
 
 
 class Spaces(gymnasium.Env):  # type: ignore[misc, name-defined]

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from baselines.ppo.agent import PPO
 from baselines.ppo.config import PPOConfig
 from m3po.api import transition
-from suites.protocols import protocol
-from suites.spec import Task
 from suites.vector import VectorEnv
-
-TASKS = [
-    Task(name="toy-reach", family="toy", protocol=protocol("toy-20")),
-    Task(name="toy-terminate", family="toy", protocol=protocol("toy-20")),
-]
-
-
-def mean_returns(agent: PPO, tasks: list[Task]) -> list[float]:
-    """Mean return of each task over 20 evaluation episodes."""
-    K = len(tasks)
-    with VectorEnv(tasks, 20 * K, seed=0, stream="evaluate") as env:
-        step, done = env.reset(), np.zeros(20 * K, np.bool_)
-        returns = np.zeros(20 * K)
-        while not done.all():
-            step = env.step(agent.act(None, step.observation, step.first, step.task, explore=False).action)
-            returns += np.where(done, 0, step.reward)
-            done |= step.terminated | step.truncated
-        return [returns[env.task == k].mean() for k in range(K)]
+from tests.baselines.toys import TASKS, mean_returns
 
 
 @pytest.mark.slow
@@ -43,7 +23,7 @@ def test_learns_two_tasks_at_once() -> None:
             agent.observe(transition(step, decision, following))
             agent.update()
             step = following
-    reach, terminate = mean_returns(agent, TASKS)
+    reach, terminate = mean_returns(agent)
     # The distance d of two points uniform on [-1, 1] has density (2 − d)/2. Standing still costs 20 E[min(1, d)] =
     # 20 (1/3 + 1/4) = 11.7; moving 0.2 a step costs about E[d²/0.4 − d/2] = (2/3)/0.4 − 1/3 = 1.3.
     # Leaving the box from within 0.5 takes at most 5 steps at full speed; staying costs 20.

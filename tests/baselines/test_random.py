@@ -7,21 +7,11 @@ from numpy.typing import NDArray
 
 from baselines.random.agent import RandomAgent
 from baselines.random.config import RandomConfig
-from m3po.api import EnvSpec
+from tests.baselines.toys import spec_of
 
 
 def agent_for(action_dim: int, seed: int = 0) -> RandomAgent:
-    spec = EnvSpec(
-        observation_shape=(2,),
-        observation_dtype="float32",
-        action_dim=action_dim,
-        observation_mask=np.ones((1, 2), np.bool_),
-        action_mask=np.ones((1, action_dim), np.bool_),
-        max_episode_steps=np.array([10]),
-        action_repeat=np.array([1]),
-        task_names=("one",),
-    )
-    return RandomAgent(spec, RandomConfig(), seed=seed, device="cpu")
+    return RandomAgent(spec_of([2], [action_dim]), RandomConfig(), seed=seed, device="cpu")
 
 
 def actions(explore: bool, decisions: int = 500) -> NDArray[np.float32]:

@@ -17,20 +17,11 @@ from baselines.sac.networks import ReluNets
 from baselines.sac.replay import Batch
 from m3po.api import EnvSpec, Metrics, Transition
 from m3po.testing import check_agent
+from tests.baselines.toys import spec_of
 
 
 def spec_for(action_sizes: tuple[int, ...] = (2,), D: int = 3, action_repeat: int = 1) -> EnvSpec:
-    K, A = len(action_sizes), max(action_sizes)
-    return EnvSpec(
-        observation_shape=(D,),
-        observation_dtype="float32",
-        action_dim=A,
-        observation_mask=np.ones((K, D), np.bool_),
-        action_mask=np.arange(A) < np.array(action_sizes)[:, None],
-        max_episode_steps=np.full(K, 10, np.int64),
-        action_repeat=np.full(K, action_repeat, np.int64),
-        task_names=tuple(f"task-{k}" for k in range(K)),
-    )
+    return spec_of([D] * len(action_sizes), action_sizes, action_repeat)
 
 
 def tiny(spec: EnvSpec | None = None, **values: Any) -> SAC:

@@ -14,8 +14,8 @@ from baselines.sac.agent import SAC
 from baselines.sac.config import SACConfig
 from baselines.sac.networks import ReluNets
 from baselines.sac.replay import Batch
-from m3po.api import EnvSpec
 from m3po.kit.seeding import generator
+from tests.baselines.toys import spec_of
 
 gymnasium = pytest.importorskip("gymnasium")
 sb3 = pytest.importorskip("stable_baselines3", reason="compares with Stable-Baselines3; install the extra 'dev'")
@@ -26,17 +26,7 @@ UPDATES = 3
 
 
 def agent() -> SAC:
-    spec = EnvSpec(
-        observation_shape=(D,),
-        observation_dtype="float32",
-        action_dim=A,
-        observation_mask=np.ones((1, D), np.bool_),
-        action_mask=np.ones((1, A), np.bool_),
-        max_episode_steps=np.array([10], np.int64),
-        action_repeat=np.array([1], np.int64),
-        task_names=("task",),
-    )
-    return SAC(spec, SACConfig(hidden=HIDDEN), seed=0, device="cpu")
+    return SAC(spec_of([D], [A]), SACConfig(hidden=HIDDEN), seed=0, device="cpu")
 
 
 class Spaces(gymnasium.Env):  # type: ignore[misc, name-defined]

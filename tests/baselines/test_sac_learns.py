@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from baselines.sac.agent import SAC
 from baselines.sac.config import SACConfig
 from m3po.api import transition
-from suites.protocols import protocol
-from suites.spec import Task
 from suites.vector import VectorEnv
-
-TASKS = [
-    Task(name="toy-reach", family="toy", protocol=protocol("toy-20")),
-    Task(name="toy-terminate", family="toy", protocol=protocol("toy-20")),
-]
-
-
-def mean_returns(agent: SAC) -> list[float]:
-    """Mean return of each task over 20 evaluation episodes."""
-    K = len(TASKS)
-    with VectorEnv(TASKS, 20 * K, seed=0, stream="evaluate") as env:
-        step, done = env.reset(), np.zeros(20 * K, np.bool_)
-        returns = np.zeros(20 * K)
-        while not done.all():
-            step = env.step(agent.act(None, step.observation, step.first, step.task, explore=False).action)
-            returns += np.where(done, 0, step.reward)
-            done |= step.terminated | step.truncated
-        return [float(returns[env.task == k].mean()) for k in range(K)]
+from tests.baselines.toys import TASKS, mean_returns
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ class Nudge:
         self.weights = self.weights + self.config.rate * float(self.reward) * nudge
         self.weights = self.weights / max(1.0, float(np.abs(self.weights).max()))
         loss = float("nan") if self.config.fault == "metric" and self.updates >= 30 else float(self.reward)
-        return {"loss": loss} if self.updates % 3 == 0 else {}
+        return {"loss": loss, "updates": float(self.updates)} if self.updates % 3 == 0 else {}
 
     def diagnose(self) -> Mapping[str, Diagnostic]:
         weight = np.full(self.tasks, self.weights.mean())

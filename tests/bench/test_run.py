@@ -52,6 +52,14 @@ def test_a_cell_evaluates_at_the_start_at_every_period_and_at_the_end(make_cell:
     assert status.env_step == 252
 
 
+def test_an_evaluation_knows_the_updates_the_agent_told_last(make_cell: MakeCell) -> None:
+    folder = make_cell(evaluation="{every: 100, episodes: 1}")
+    assert run_cell(folder.path) is not None
+    # 4 environments: an update every 4 steps, told at every third one; 25, 50, 75 and 100 of them
+    told = [(row["env_step"], row["updates"]) for row in evaluation_rows(folder.path)]
+    assert told == [(0, None), (100, 24), (200, 48), (300, 75), (400, 99)]
+
+
 def test_every_evaluation_starts_from_the_same_states_and_leaves_training_alone(make_cell: MakeCell) -> None:
     often = make_cell("often", evaluation="{every: 20, episodes: 3}")
     seldom = make_cell("seldom", evaluation="{every: 200, episodes: 3}")
