@@ -217,7 +217,7 @@ class TDMPC2:
         for a in action:
             latents.append(model.next(latents[-1], a, rows))
         z, z_next = torch.stack(latents[:-1]), torch.stack(latents[1:])
-        weight = reached[:-1] * self.rho[:-1]
+        weight = reached[1:] * self.rho[:-1]
 
         parts = {
             "consistency_loss": (weight * ((z_next - following) ** 2).mean(-1)).mean(),
@@ -234,7 +234,7 @@ class TDMPC2:
         if self.terminates:
             logit = model.termination_logit(z_next, rows)
             parts["termination_loss"] = F.binary_cross_entropy_with_logits(
-                logit, batch["terminated"].float(), weight=reached[:-1]
+                logit, batch["terminated"].float(), weight=reached[1:]
             )
             total = total + c.termination_coef * parts["termination_loss"]
         detached = {name: part.detach() for name, part in parts.items()} | {"value_target": target.mean()}
