@@ -89,9 +89,11 @@ class TDMPC2:
         self.parameters = float(sum(p.numel() for p in m.parameters()))
 
         self.noise = generator(seed, "noise", self.device)
+        self.choices = numpy_generator(seed, "heads")
         self.sampling = numpy_generator(seed, "replay")
         evaluation = generator(seed, "evaluation", self.device)
-        self.evaluation_noise = Noise.draw(config, 1, spec.action_dim, evaluation)
+        choices = numpy_generator(seed, "evaluation")
+        self.evaluation_noise = Noise.draw(config, 1, spec.action_dim, evaluation, choices)
         self.evaluation_gumbel = gumbel(config.num_elites, int(spec.max_episode_steps.max()), evaluation)
 
         self.replay: SequenceReplay | None = None
@@ -148,7 +150,7 @@ class TDMPC2:
         numbers drawn once, of which those that choose the elite change from step to step as they would in training.
         """
         if explore:
-            return Noise.draw(self.config, len(age), self.spec.action_dim, self.noise)
+            return Noise.draw(self.config, len(age), self.spec.action_dim, self.noise, self.choices)
         fixed = self.evaluation_noise
         shared = {
             name: part.expand(*part.shape[:-2], len(age), -1)
@@ -251,7 +253,7 @@ class TDMPC2:
         return reward + rows.gamma * (~terminated) * model.scalar(logits).amin(0)
 
     def _value_loss(self, z: Tensor, action: Tensor, rows: Rows, target: Tensor, weight: Tensor) -> Tensor:
-        logits = self.model.q_logits(z, action, rows, dropout=self.noise)
+        logits = self.model.q_logits(z, action, rows, stream=self.noise)
         return (weight * self.model.regression_loss(logits, target.expand(logits.shape[:-1]))).mean()
 
     def _improve_policy(self, loss: ModelLoss, rows: Rows) -> dict[str, Tensor]:
@@ -263,9 +265,7 @@ class TDMPC2:
         c, model, z = self.config, self.model, loss.latents
         policy = model.policy(z, rows)
         u = policy.sample(self._normal(*policy.mean.shape))
-        logits = model.q_logits(
-            z, torch.tanh(u) * rows.action_mask, rows, heads=self._heads(), dropout=self.noise
-        )
+        logits = model.q_logits(z, torch.tanh(u) * rows.action_mask, rows, heads=self._heads(), stream=self.noise)
         value = model.scalar(logits).mean(0)
         self._update_scale(value[0].detach())
         entropy = -gaussian_log_prob(policy, u, rows.action_mask) * rows.action_mask.sum(-1)
@@ -290,8 +290,8 @@ class TDMPC2:
         low, high = torch.quantile(value, torch.tensor(_PERCENTILES, device=value.device))
         self.scale.lerp_((high - low).clamp(min=1.0), self.config.tau)
 
-    def _heads(self) -> Tensor:
-        return draw_heads(1, self.config.num_q, self.noise)[0]
+    def _heads(self) -> list[int]:
+        return draw_heads(self.config.num_q, self.choices)
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.noise, device=self.device)
@@ -307,6 +307,7 @@ class TDMPC2:
             "optimizers": [optimizer.state() for optimizer in self._optimizers],
             "replay": None if self.replay is None else {"envs": self.replay.num_envs, **self.replay.state()},
             "noise": generator_state(self.noise),
+            "choices": numpy_generator_state(self.choices),
             "sampling": numpy_generator_state(self.sampling),
             "counters": [self.decisions, self.updates, self.terminates],
             "carry": list(carry),
@@ -325,6 +326,7 @@ class TDMPC2:
             self.replay = SequenceReplay(self.config.replay_capacity, state["replay"]["envs"])
             self.replay.restore(state["replay"])
         restore_generator(self.noise, state["noise"])
+        restore_numpy_generator(self.choices, state["choices"])
         restore_numpy_generator(self.sampling, state["sampling"])
         self.decisions, self.updates, self.terminates = state["counters"]
         mean, age = (part.to(self.device) for part in state["carry"])

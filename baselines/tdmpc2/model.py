@@ -15,7 +15,8 @@ p(z, e)      ``policy``                Gaussian over pre-tanh actions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,11 +26,11 @@ from torch import Tensor, nn
 from baselines.tdmpc2.config import TDMPC2Config
 from m3po.api import EnvSpec
 from m3po.kit.distributions import Gaussian
-from m3po.kit.nets import Mish, NormedLinear, SimNorm, last_linear, mish
+from m3po.kit.nets import Mish, NormedLinear, SimNorm, dropout, last_linear
 from m3po.kit.returns import discount_for_length
 from m3po.kit.symlog import symexp, symlog, two_hot_loss
 
-__all__ = ["Ensemble", "Network", "Rows", "WorldModel"]
+__all__ = ["Network", "Rows", "WorldModel"]
 
 
 class Rows(NamedTuple):
@@ -47,84 +48,47 @@ class Rows(NamedTuple):
 class Network(nn.Module):
     """Layers Linear → LayerNorm → Mish of sizes ``hidden``, then a plain layer, or LayerNorm and ``last`` behind it.
 
-    Its input is x = [x₁, x₂, …] in parts that broadcast against each other. W x is summed up as Σ Wᵢ xᵢ, so that what
-    many candidates share (the latent they start from, the task) is multiplied once.
+    Its input x = [x₁, x₂, …] comes in parts that broadcast against each other. W x is summed up as Σ Wᵢ xᵢ over those of
+    different shapes, so that what many candidates share (the latent they start from, the task) is multiplied once.
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, *, last: nn.Module | None = None) -> None:
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int, *, last: nn.Module | None = None, dropped: float = 0.0
+    ) -> None:
         super().__init__()
+        self.dropped = dropped
+        """Share of the first layer that is dropped while learning."""
         self.first = nn.Linear(inputs, hidden[0])
         layers: list[nn.Module] = [nn.LayerNorm(hidden[0]), Mish()]
-        layers += [NormedLinear(a, b, Mish()) for a, b in zip(hidden[:-1], hidden[1:], strict=True)]
+        layers += [NormedLinear(a, b, Mish()) for a, b in itertools.pairwise(hidden)]
         layers.append(nn.Linear(hidden[-1], outputs) if last is None else NormedLinear(hidden[-1], outputs, last))
         self.rest = nn.Sequential(*layers)
 
-    def forward(self, *parts: Tensor) -> Tensor:
-        """``[..., Dᵢ]`` each, Σ Dᵢ inputs → ``[..., outputs]``."""
-        weights = self.first.weight.split([part.shape[-1] for part in parts], dim=1)
-        x = F.linear(parts[0], weights[0], self.first.bias)
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            if part.shape[-1]:
-                x = x + F.linear(part, weight)
+    def __call__(self, *parts: Tensor, stream: torch.Generator | None = None) -> Tensor:
+        """``[..., Dᵢ]`` each, Σ Dᵢ inputs → ``[..., outputs]``; nothing is dropped without a ``stream`` to draw from."""
+        y: Tensor = super().__call__(*parts, stream=stream)
+        return y
+
+    def forward(self, *parts: Tensor, stream: torch.Generator | None = None) -> Tensor:
+        x, done = self.first.bias, 0
+        for shape, group in itertools.groupby(parts, key=lambda part: part.shape[:-1]):
+            joint = torch.cat(tuple(group), dim=-1)
+            weight = self.first.weight[:, done : done + joint.shape[-1]]
+            x = F.linear(joint, weight, x) if not done else x + F.linear(joint, weight)
+            done += joint.shape[-1]
+        if stream is not None:
+            x = dropout(x, self.dropped, stream)
         y: Tensor = self.rest(x)
         return y
 
 
-class Ensemble(nn.Module):
-    """M networks of one shape, layer by layer as one batched product: the Q-functions.
+class WorldModel(nn.Module):
+    """All networks. Methods take latents ``z [..., L]``, actions ``a [..., A]`` and the :class:`Rows` of their tasks.
 
-    Each is Linear → dropout → LayerNorm → Mish → Linear → LayerNorm → Mish → Linear (dropout in the first only).
+    Heads of the ensemble are networks of their own: products as large as theirs gain nothing from being batched.
     """
 
-    def __init__(self, members: int, inputs: int, width: int, outputs: int, dropout: float) -> None:
-        super().__init__()
-        self.members, self.dropout = members, dropout
-        sizes = [(inputs, width), (width, width), (width, outputs)]
-        self.weights = nn.ParameterList(torch.zeros(members, a, b) for a, b in sizes)
-        self.biases = nn.ParameterList(torch.zeros(members, 1, b) for _, b in sizes)
-        self.gains = nn.ParameterList(torch.ones(members, 1, width) for _ in range(2))
-        self.shifts = nn.ParameterList(torch.zeros(members, 1, width) for _ in range(2))
-
-    def forward(
-        self, *parts: Tensor, heads: Tensor | None = None, dropout: torch.Generator | None = None
-    ) -> Tensor:
-        """``[..., Dᵢ]`` each, broadcasting as in :class:`Network` → ``[M, ..., outputs]``.
-
-        ``heads`` int64 ``[m]``: these members only, ``[m, ..., outputs]``. ``dropout``: what to draw it from; without
-        it nothing is dropped.
-        """
-        # Of two members two are always asked, and neither mean nor minimum sees their order.
-        chosen = slice(None) if heads is None or len(heads) == self.members else heads
-        weights, biases, gains, shifts = (
-            [p[chosen] for p in ps] for ps in (self.weights, self.biases, self.gains, self.shifts)
-        )
-        x = _joint(parts, weights[0], biases[0])
-        shape = x.shape[1:-1]
-        x = x.flatten(1, -2)
-        if dropout is not None and self.dropout:
-            keep = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=dropout)
-            x = x * keep.div_(1 - self.dropout)
-        for layer in range(2):
-            normed = F.layer_norm(x, x.shape[-1:])
-            x = mish(torch.addcmul(shifts[layer], normed, gains[layer]))
-            x = torch.baddbmm(biases[layer + 1], x, weights[layer + 1])
-        return x.unflatten(1, shape)
-
-
-def _joint(parts: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
-    """b + Σ xᵢ Wᵢ ``[M, ..., out]`` of parts ``[..., Dᵢ]``, ``weight [M, Σ Dᵢ, out]``, ``bias [M, 1, out]``."""
-    members, axes = len(weight), max(part.ndim for part in parts)
-    total = bias.view(members, *[1] * (axes - 1), -1)
-    for part, block in zip(parts, weight.split([part.shape[-1] for part in parts], dim=1), strict=True):
-        if part.shape[-1]:
-            product = part.reshape(-1, part.shape[-1]) @ block
-            total = total + product.view(members, *[1] * (axes - part.ndim), *part.shape[:-1], -1)
-    return total
-
-
-class WorldModel(nn.Module):
-    """All networks. Methods take latents ``z [..., L]``, actions ``a [..., A]`` and the :class:`Rows` of their tasks."""
-
+    critics: nn.ModuleList
     bins: Tensor
     observation_mask: Tensor
     action_mask: Tensor
@@ -142,9 +106,11 @@ class WorldModel(nn.Module):
         self.dynamics = Network(state_action, [width, width], latent, last=SimNorm(c.simnorm_dim))
         self.reward = Network(state_action, [width, width], c.num_bins)
         self.termination = Network(state, [width, width], 1)
-        self.critics = Ensemble(c.num_q, state_action, width, c.num_bins, c.dropout)
+        self.critics = nn.ModuleList(
+            Network(state_action, [width, width], c.num_bins, dropped=c.dropout) for _ in range(c.num_q)
+        )
         self.actor = Network(state, [width, width], 2 * spec.action_dim)
-        self.register_buffer("bins", torch.linspace(-c.bin_limit, c.bin_limit, c.num_bins))
+        self.register_buffer("bins", torch.linspace(-c.bin_limit, c.bin_limit, c.num_bins), persistent=False)
         self.register_buffer("observation_mask", torch.from_numpy(spec.observation_mask).clone(), persistent=False)
         self.register_buffer("action_mask", torch.from_numpy(spec.action_mask).float(), persistent=False)
         gamma = discount_for_length(torch.from_numpy(spec.max_episode_steps))
@@ -162,9 +128,8 @@ class WorldModel(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        for weight in self.critics.weights[:-1]:
-            nn.init.normal_(weight, std=0.02)
-        nn.init.zeros_(last_linear(self.reward).weight)
+        for network in (self.reward, *self.critics):
+            nn.init.zeros_(last_linear(network).weight)
 
     def rows(self, task: Tensor) -> Rows:
         """What is known of ``task`` int64 ``[B]``."""
@@ -198,12 +163,17 @@ class WorldModel(nn.Module):
         a: Tensor,
         rows: Rows,
         *,
-        critics: Ensemble | None = None,
-        heads: Tensor | None = None,
-        dropout: torch.Generator | None = None,
+        critics: nn.ModuleList | None = None,
+        heads: Iterable[int] | None = None,
+        stream: torch.Generator | None = None,
     ) -> Tensor:
-        """Q(z, a, e) of all heads or of some, ``[M, ..., bins]``, of the target's ``critics`` if given."""
-        return (critics or self.critics)(z, a, rows.embedding, heads=heads, dropout=dropout)
+        """Q(z, a, e) of all heads or of some, ``[M, ..., bins]``, of the target's ``critics`` if given.
+
+        ``stream`` is what dropout is drawn from; without it nothing is dropped.
+        """
+        critics = critics or self.critics
+        chosen = critics if heads is None else [critics[m] for m in heads]
+        return torch.stack([critic(z, a, rows.embedding, stream=stream) for critic in chosen])
 
     def policy(self, z: Tensor, rows: Rows) -> Gaussian:
         """p(· | z, e) over pre-tanh actions; masked entries are N(0, 1) and never used."""

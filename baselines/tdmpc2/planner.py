@@ -11,9 +11,10 @@ a_t:t+H    ``actions``              ``[H, S, N, A]``, S candidates
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from baselines.tdmpc2.config import TDMPC2Config
 from baselines.tdmpc2.model import Rows, WorldModel
 from m3po.kit.planning import fit_elites
 
-__all__ = ["Noise", "Plan", "draw_heads", "estimate_value", "plan"]
+__all__ = ["Imagined", "Noise", "Plan", "draw_heads", "gumbel", "imagine", "plan", "value_of"]
 
 _MANY_ACTIONS, _MORE_ITERATIONS = 20, 2
 """Large action spaces get more refinements. (official)"""
@@ -35,19 +36,21 @@ class Noise(NamedTuple):
     the Gumbel numbers that choose among elites.
 
     ``policy [H, P, N, A]``, ``candidates [I, H, S − P, N, A]``, ``last [I, S, N, A]`` for the policy's action behind
-    the horizon, ``heads [I, 2]``, ``gumbel [E, N]``, ``action [N, A]``.
+    the horizon, ``heads [I][2]``, ``gumbel [E, N]``, ``action [N, A]``.
     """
 
     policy: Tensor
     candidates: Tensor
     last: Tensor
-    heads: Tensor
+    heads: list[list[int]]
     gumbel: Tensor
     action: Tensor
 
     @staticmethod
-    def draw(config: TDMPC2Config, num_envs: int, action_dim: int, stream: torch.Generator) -> Noise:
-        """Noise for ``num_envs`` environments, on the device of ``stream``."""
+    def draw(
+        config: TDMPC2Config, num_envs: int, action_dim: int, stream: torch.Generator, choices: np.random.Generator
+    ) -> Noise:
+        """Noise for ``num_envs`` environments, on the device of ``stream``; heads are drawn from ``choices``."""
         c, many = config, action_dim >= _MANY_ACTIONS
         iterations = c.iterations + (_MORE_ITERATIONS if many else 0)
         fresh = c.num_samples - c.num_pi_trajs
@@ -59,15 +62,16 @@ class Noise(NamedTuple):
             policy=normal(c.horizon, c.num_pi_trajs),
             candidates=normal(iterations, c.horizon, fresh),
             last=normal(iterations, c.num_samples),
-            heads=draw_heads(iterations, c.num_q, stream),
+            heads=[draw_heads(c.num_q, choices) for _ in range(iterations)],
             gumbel=gumbel(c.num_elites, num_envs, stream),
             action=normal(),
         )
 
 
-def draw_heads(times: int, num_q: int, stream: torch.Generator) -> Tensor:
-    """Two different heads of ``num_q``, drawn ``times`` times: int64 ``[times, 2]``."""
-    return torch.rand(times, num_q, generator=stream, device=stream.device).topk(2).indices
+def draw_heads(num_q: int, stream: np.random.Generator) -> list[int]:
+    """Two different heads of ``num_q``; drawn on the host, which chooses the networks to call."""
+    chosen: list[int] = stream.choice(num_q, 2, replace=False).tolist()
+    return chosen
 
 
 def gumbel(rows: int, columns: int, stream: torch.Generator) -> Tensor:
@@ -80,6 +84,16 @@ class Plan(NamedTuple):
 
     action: Tensor
     mean: Tensor
+
+
+class Imagined(NamedTuple):
+    """S sequences imagined for N environments: ``actions [H, S, N, A]``, the ``latent [S, N, L]`` behind them, what they
+    earned on the way, ``rewards [S, N]``, and the ``discount [S, N]`` of what comes then."""
+
+    actions: Tensor
+    latent: Tensor
+    rewards: Tensor
+    discount: Tensor
 
 
 @torch.no_grad()
@@ -100,16 +114,21 @@ def plan(
     One of the last elites is chosen by its score, and with ``explore`` its action is disturbed by σ.
     """
     std = torch.full_like(mean, config.max_std)
-    guided = _follow_policy(model, latent, rows, noise.policy)
+    guided = imagine(
+        model, latent, rows, lambda t, z: model.sample_action(z, rows, noise.policy[t]), len(mean), terminates
+    )
     for fresh, last, heads in zip(noise.candidates, noise.last, noise.heads, strict=True):
-        drawn = (mean.unsqueeze(1) + std.unsqueeze(1) * fresh).clamp(-1, 1)
-        actions = torch.cat([guided, drawn], dim=1) * rows.action_mask
+        drawn = (mean.unsqueeze(1) + std.unsqueeze(1) * fresh).clamp(-1, 1) * rows.action_mask
+        candidates = [guided]
+        for some in _slices(drawn):
+            candidates.append(imagine(model, latent, rows, lambda t, _, some=some: some[t], len(mean), terminates))
         values = [
-            estimate_value(model, latent, rows, some, normal, heads, terminates=terminates)
-            for some, normal in _slices(actions, last)
+            value_of(model, rows, imagined, normal, heads)
+            for imagined, normal in zip(candidates, last.split([c.latent.shape[0] for c in candidates]), strict=True)
         ]
         # A model that diverged must not choose an action that is no number.
         value = torch.cat(values).nan_to_num(0.0)
+        actions = torch.cat([guided.actions, drawn], dim=1)
         elites = fit_elites(actions, value, num_elites=config.num_elites, temperature=config.temperature)
         mean, std = elites.mean, elites.std.clamp(config.min_std, config.max_std)
     chosen = (elites.score.log() + noise.gumbel).argmax(0)
@@ -119,39 +138,42 @@ def plan(
     return Plan(action.clamp(-1, 1), mean)
 
 
-def _follow_policy(model: WorldModel, latent: Tensor, rows: Rows, noise: Tensor) -> Tensor:
-    """Actions ``[H, P, N, A]`` of the policy in what it imagines from ``latent [N, L]``."""
-    z, actions = latent.unsqueeze(0), []
-    for t, normal in enumerate(noise):
-        actions.append(model.sample_action(z, rows, normal))
-        if t < len(noise) - 1:
-            z = model.next(z, actions[-1], rows)
-    return torch.stack(actions)
+def imagine(
+    model: WorldModel,
+    latent: Tensor,
+    rows: Rows,
+    choose: Callable[[int, Tensor], Tensor],
+    horizon: int,
+    terminates: bool,
+) -> Imagined:
+    """Roll ``horizon`` steps from ``latent [N, L]`` with actions ``[S, N, A]`` = ``choose(t, z)``.
 
-
-def estimate_value(
-    model: WorldModel, latent: Tensor, rows: Rows, actions: Tensor, last: Tensor, heads: Tensor, *, terminates: bool
-) -> Tensor:
-    """φ ``[S, N]`` of ``actions [H, S, N, A]`` from ``latent [N, L]``.
-
-    φ = Σₜ γᵗ R(zₜ, aₜ) + γᴴ Q(z_H, a_H), a_H ~ p(· | z_H) with noise ``last [S, N, A]``, Q the mean of two ``heads``.
-    Nothing counts behind a state that more likely than not ended the episode.
+    Rewards are Σₜ γᵗ R(zₜ, aₜ), the discount is γᴴ. Nothing counts behind a state that more likely than not ended the
+    episode.
     """
     z = latent.unsqueeze(0)
-    value: Tensor | float = 0.0
-    discount = torch.ones_like(rows.gamma)
-    for a in actions:
-        value = value + discount * model.scalar(model.reward_logits(z, a, rows))
+    actions: list[Tensor] = []
+    rewards, discount = torch.zeros_like(rows.gamma), torch.ones_like(rows.gamma)
+    for t in range(horizon):
+        a = choose(t, z)
+        actions.append(a)
+        rewards = rewards + discount * model.scalar(model.reward_logits(z, a, rows))
         z = model.next(z, a, rows)
         discount = discount * rows.gamma
         if terminates:
             discount = discount * (model.termination_logit(z, rows) <= 0)
-    a = model.sample_action(z, rows, last)
-    return value + discount * model.scalar(model.q_logits(z, a, rows, heads=heads)).mean(0)
+    return Imagined(torch.stack(actions), z, rewards, discount)
 
 
-def _slices(actions: Tensor, last: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Candidates in slices small enough for the cache; a GPU takes all at once."""
-    samples, num_envs = last.shape[:2]
-    size = samples if last.is_cuda else max(1, _ROWS_AT_ONCE // num_envs)
-    return zip(actions.split(size, dim=1), last.split(size), strict=True)
+def value_of(model: WorldModel, rows: Rows, imagined: Imagined, noise: Tensor, heads: Iterable[int]) -> Tensor:
+    """φ ``[S, N]`` = rewards + γᴴ Q(z_H, a_H), a_H ~ p(· | z_H) with ``noise [S, N, A]``, Q the mean of ``heads``."""
+    a = model.sample_action(imagined.latent, rows, noise)
+    q = model.scalar(model.q_logits(imagined.latent, a, rows, heads=heads)).mean(0)
+    return imagined.rewards + imagined.discount * q
+
+
+def _slices(actions: Tensor) -> tuple[Tensor, ...]:
+    """Candidates ``[H, S, N, A]`` in slices small enough for the cache; a GPU takes all at once."""
+    _, samples, num_envs, _ = actions.shape
+    size = samples if actions.is_cuda else max(1, _ROWS_AT_ONCE // num_envs)
+    return torch.split(actions, size, dim=1)
