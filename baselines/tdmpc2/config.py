@@ -27,19 +27,19 @@ class TDMPC2Config(AgentConfig):
         "size19": {"enc_layers": 3, "enc_dim": 1024, "mlp_dim": 1024, "latent_dim": 768},
         "size48": {"enc_layers": 4, "enc_dim": 1792, "mlp_dim": 1792, "latent_dim": 768},
         "size317": {"enc_layers": 5, "enc_dim": 4096, "mlp_dim": 4096, "latent_dim": 1376, "num_q": 8},
-        # Ours, for two CPU cores: an eighth of the candidates, half of the refinements, updates and batch, networks of
-        # a hundred thousand parameters with the larger step size that such small ones need.
+        # Ours, for two CPU cores: a tenth of the candidates, half of the refinements and updates, a quarter of the batch,
+        # small networks with the larger step size that they need.
         "nano": {
             "enc_dim": 128,
             "mlp_dim": 128,
             "latent_dim": 64,
             "task_dim": 32,
             "num_q": 2,
-            "num_samples": 64,
-            "num_elites": 16,
+            "num_samples": 48,
+            "num_elites": 12,
             "num_pi_trajs": 8,
             "iterations": 3,
-            "batch_size": 128,
+            "batch_size": 64,
             "learning_rate": 1e-3,
             "updates_per_step": 0.5,
             "seed_episodes": 1,
