@@ -1,10 +1,18 @@
 """TD-MPC2 (Hansen, Su and Wang 2024, arXiv 2310.16828) as an agent that learns online, one task or many at once.
 
-each decision  plan from h(s) with the world model, the Q-functions and the policy prior (:mod:`baselines.tdmpc2.planner`)
-each update    1. L(θ) = Σₜ ρᵗ [c_z ‖z'ₜ − sg h(s'ₜ)‖² + c_r CE(r̂ₜ, rₜ) + c_q CE(q̂ₜ, qₜ)], zₜ₊₁ = z'ₜ = d(zₜ, aₜ)   (eq. 3)
-               2. L(p) = −Σₜ ρᵗ [Q(zₜ, p(zₜ)) / S + β H(p(· | zₜ))] on the latents of 1                            (eq. 4)
-               3. target ensemble ← (1 − τ) target ensemble + τ Q
-where qₜ = rₜ + γ min of two target heads at (h(s'ₜ), p(h(s'ₜ))). Networks are mapped to names in ``model``.
+paper              here
+h, d, R, Q, p, e   the networks of :mod:`baselines.tdmpc2.model`, two-hot where they are scalars
+φ̄                  target, a moving mean of the heads Q
+S                  scale
+ρᵗ                 rho
+β                  config.entropy_coef
+
+each decision  plan from h(s) with d, R, Q and p (:mod:`baselines.tdmpc2.planner`)
+each update    on subsequences (s, a, r, s')₀ … of H steps, z₀ = h(s₀), zₜ₊₁ = d(zₜ, aₜ), "sg" stopping the gradient:
+  qₜ = rₜ + γ min of two heads of φ̄ at (h(s'ₜ), a ~ p)
+  L(θ) = Σₜ ρᵗ [c_z ‖zₜ₊₁ − sg h(s'ₜ)‖² + c_r CE(R(zₜ, aₜ), rₜ) + c_q CE(Q(zₜ, aₜ), qₜ)]   (eq. 3)
+  L(p) = −Σₜ ρᵗ [Q(sg zₜ, a ~ p) / S + β H(p(· | sg zₜ))]                                   (eq. 4)
+  φ̄ ← (1 − τ) φ̄ + τ φ
 """
 
 from __future__ import annotations
@@ -40,8 +48,6 @@ from m3po.kit.state import (
 
 __all__ = ["TDMPC2", "LastPlan", "ModelLoss"]
 
-_PERCENTILES = (0.05, 0.95)
-
 
 class LastPlan(NamedTuple):
     """The carry: the last plan's ``mean`` ``[H, N, A]`` moved on by one step, and the episode's ``age`` ``[N]`` in
@@ -66,8 +72,8 @@ class TDMPC2:
 
     Where it differs from the official code: subsequences may cross the end of an episode, their steps behind it not
     counting, so that every transition can be a first one; the task embedding is trained by the world model's loss
-    alone; evaluation chooses elites by Gumbel numbers fixed for each step of an episode; terminations are modelled from
-    the first one seen, in joint suites too.
+    alone; evaluation plans with noise drawn once; terminations are modelled from the first one seen, in joint suites
+    too.
     """
 
     Config: ClassVar[type[AgentConfig]] = TDMPC2Config
@@ -79,6 +85,7 @@ class TDMPC2:
         self.target = deepcopy(self.model.critics).requires_grad_(False)
         self.scale = torch.ones((), device=self.device)
         """S, the moving range of values (5 to 95 percent), at least 1."""
+        self.percentiles = torch.tensor([0.05, 0.95], device=self.device)
         self.rho = config.rho ** torch.arange(config.horizon + 1, device=self.device)[:, None]
         """ρᵗ ``[H + 1, 1]``."""
         m, rate = self.model, config.learning_rate
@@ -86,8 +93,6 @@ class TDMPC2:
         self.encoder_optimizer = FlatAdam(m.encoder, rate * config.enc_lr_scale)
         self.world_optimizer = FlatAdam(world, rate)
         self.policy_optimizer = FlatAdam(m.actor, rate, eps=1e-5)
-        self.parameters = float(sum(p.numel() for p in m.parameters()))
-
         self.noise = generator(seed, "noise", self.device)
         self.choices = numpy_generator(seed, "heads")
         self.sampling = numpy_generator(seed, "replay")
@@ -102,8 +107,6 @@ class TDMPC2:
         self.updates = 0
         self.terminates = False
         """Whether a termination was ever seen; the termination head is trained and used only then."""
-
-    # Acting
 
     def initial_carry(self, num_envs: int) -> LastPlan:
         """No plan yet: zeros."""
@@ -159,8 +162,6 @@ class TDMPC2:
         }
         return fixed._replace(**shared, gumbel=self.evaluation_gumbel[:, age % self.evaluation_gumbel.shape[1]])
 
-    # Learning
-
     def observe(self, transition: Transition) -> None:
         """Keep one step of every environment."""
         if self.replay is None:
@@ -180,7 +181,11 @@ class TDMPC2:
             for name, value in self._learn().items():
                 sums[name] += value
         means = dict(zip(sums, (torch.stack(list(sums.values())) / due).tolist(), strict=True))
-        return means | {UPDATES: float(self.updates), PARAMETERS: self.parameters}
+        return means | {UPDATES: float(self.updates), PARAMETERS: float(self._parameters())}
+
+    def _parameters(self) -> int:
+        unused = 0 if self.terminates else sum(p.numel() for p in self.model.termination.parameters())
+        return sum(p.numel() for p in self.model.parameters()) - unused
 
     def _learn(self) -> dict[str, Tensor]:
         """One update of the world model, then of the policy on its latents, then of the target ensemble."""
@@ -287,7 +292,7 @@ class TDMPC2:
 
     def _update_scale(self, value: Tensor) -> None:
         """S ← (1 − τ) S + τ max(1, P₉₅ − P₅) of ``value [B]``."""
-        low, high = torch.quantile(value, torch.tensor(_PERCENTILES, device=value.device))
+        low, high = torch.quantile(value, self.percentiles)
         self.scale.lerp_((high - low).clamp(min=1.0), self.config.tau)
 
     def _heads(self) -> list[int]:
@@ -295,8 +300,6 @@ class TDMPC2:
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.noise, device=self.device)
-
-    # Saving
 
     def save(self, directory: Path, carry: LastPlan) -> None:
         """Everything that acts or learns, the carry included."""
@@ -340,7 +343,8 @@ class TDMPC2:
 def _reached(ended: Tensor) -> Tensor:
     """Which states of a subsequence belong to the episode it began in, float ``[H + 1, B]`` of ``ended [H, B]``.
 
-    The state that an episode ended in does; the next row then begins another one. So 1 for s₀ and s₁, then ∏ (1 − endedₜ).
+    The state that an episode ended in does; the next row begins another one: 1 for s₀ and s₁, then ∏ (1 − endedₜ).
+    So step t counts where ``reached[t + 1]`` does, and a latent zₜ where ``reached[t]`` does.
     """
     began = torch.ones_like(ended[:1])
     return torch.cumprod(torch.cat([began, began, ~ended[:-1]]).float(), 0)

@@ -27,8 +27,8 @@ class TDMPC2Config(AgentConfig):
         "size19": {"enc_layers": 3, "enc_dim": 1024, "mlp_dim": 1024, "latent_dim": 768},
         "size48": {"enc_layers": 4, "enc_dim": 1792, "mlp_dim": 1792, "latent_dim": 768},
         "size317": {"enc_layers": 5, "enc_dim": 4096, "mlp_dim": 4096, "latent_dim": 1376, "num_q": 8},
-        # Ours, for two CPU cores: a tenth of the candidates, half of the refinements and updates, a quarter of the batch,
-        # small networks with the larger step size that they need.
+        # Ours, for two CPU cores: a tenth of the candidates, half of the refinements and updates, a quarter of the
+        # batch, small networks with the larger step size that they need.
         "nano": {
             "enc_dim": 128,
             "mlp_dim": 128,

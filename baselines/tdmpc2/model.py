@@ -65,14 +65,14 @@ class Network(nn.Module):
         self.rest = nn.Sequential(*layers)
 
     def __call__(self, *parts: Tensor, stream: torch.Generator | None = None) -> Tensor:
-        """``[..., Dᵢ]`` each, Σ Dᵢ inputs → ``[..., outputs]``; nothing is dropped without a ``stream`` to draw from."""
+        """``[..., Dᵢ]`` each, Σ Dᵢ inputs → ``[..., outputs]``; nothing is dropped without a ``stream``."""
         y: Tensor = super().__call__(*parts, stream=stream)
         return y
 
     def forward(self, *parts: Tensor, stream: torch.Generator | None = None) -> Tensor:
         first, *others = [part for part in parts if part.shape[-1]]
         if others:
-            weights = self.first.weight.split([part.shape[-1] for part in (first, *others)], dim=1)
+            weights = torch.split(self.first.weight, [part.shape[-1] for part in (first, *others)], dim=1)
             x = F.linear(first, weights[0], self.first.bias)
             for part, weight in zip(others, weights[1:], strict=True):
                 x = x + F.linear(part, weight)

@@ -12,6 +12,7 @@ a_t:t+H    ``actions``              ``[H, S, N, A]``, S candidates
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -87,8 +88,11 @@ class Plan(NamedTuple):
 
 
 class Imagined(NamedTuple):
-    """S sequences imagined for N environments: ``actions [H, S, N, A]``, the ``latent [S, N, L]`` behind them, what they
-    earned on the way, ``rewards [S, N]``, and the ``discount [S, N]`` of what comes then."""
+    """S sequences imagined for N environments.
+
+    ``actions [H, S, N, A]``, the ``latent [S, N, L]`` behind them, what they earned on the way, ``rewards [S, N]``, and
+    the ``discount [S, N]`` of what comes then.
+    """
 
     actions: Tensor
     latent: Tensor
@@ -113,19 +117,17 @@ def plan(
     Candidates are drawn from N(μ, σ²), beside some that follow the policy; μ and σ are fitted to the best; and again.
     One of the last elites is chosen by its score, and with ``explore`` its action is disturbed by σ.
     """
+
+    def imagined(choose: Callable[[int, Tensor], Tensor]) -> Imagined:
+        return imagine(model, latent, rows, choose, config.horizon, terminates=terminates)
+
     std = torch.full_like(mean, config.max_std)
-    guided = imagine(
-        model, latent, rows, lambda t, z: model.sample_action(z, rows, noise.policy[t]), len(mean), terminates
-    )
+    guided = imagined(lambda t, z: model.sample_action(z, rows, noise.policy[t]))
     for fresh, last, heads in zip(noise.candidates, noise.last, noise.heads, strict=True):
         drawn = (mean.unsqueeze(1) + std.unsqueeze(1) * fresh).clamp(-1, 1) * rows.action_mask
-        candidates = [guided]
-        for some in _slices(drawn):
-            candidates.append(imagine(model, latent, rows, lambda t, _, some=some: some[t], len(mean), terminates))
-        values = [
-            value_of(model, rows, imagined, normal, heads)
-            for imagined, normal in zip(candidates, last.split([c.latent.shape[0] for c in candidates]), strict=True)
-        ]
+        candidates = [guided, *(imagined(partial(_given, some)) for some in _slices(drawn))]
+        noises = last.split([len(some.latent) for some in candidates])
+        values = [value_of(model, rows, *each, heads) for each in zip(candidates, noises, strict=True)]
         # A model that diverged must not choose an action that is no number.
         value = torch.cat(values).nan_to_num(0.0)
         actions = torch.cat([guided.actions, drawn], dim=1)
@@ -138,12 +140,17 @@ def plan(
     return Plan(action.clamp(-1, 1), mean)
 
 
+def _given(actions: Tensor, t: int, latent: Tensor) -> Tensor:
+    return actions[t]
+
+
 def imagine(
     model: WorldModel,
     latent: Tensor,
     rows: Rows,
     choose: Callable[[int, Tensor], Tensor],
     horizon: int,
+    *,
     terminates: bool,
 ) -> Imagined:
     """Roll ``horizon`` steps from ``latent [N, L]`` with actions ``[S, N, A]`` = ``choose(t, z)``.

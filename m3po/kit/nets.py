@@ -95,7 +95,8 @@ class _MishWithSlope(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensors
-        return gradient * slope
+        product: Tensor = gradient * slope
+        return product
 
 
 class Mish(nn.Module):
