@@ -38,6 +38,10 @@ def test_sim_norm_survives_large_inputs() -> None:
     assert sim_norm(torch.tensor([[1e4] + [0.0] * 7])).tolist() == [[1.0] + [0.0] * 7]
 
 
+def test_sim_norm_of_no_rows_is_no_rows() -> None:
+    assert sim_norm(torch.zeros(0, 3, 16)).shape == (0, 3, 16)
+
+
 def test_sim_norm_refuses_a_size_that_does_not_divide() -> None:
     with pytest.raises(ValueError, match=r"\(12\) must be a multiple of the group size \(8\)"):
         sim_norm(torch.zeros(1, 12))
