@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from baselines.tdmpc2.config import TDMPC2Config
 from baselines.tdmpc2.model import Rows, WorldModel
-from baselines.tdmpc2.planner import Noise, draw_heads, gumbel, plan
+from baselines.tdmpc2.planner import Noise, draw_heads, plan
 from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import gaussian_log_prob, squashed_log_prob
 from m3po.kit.optim import FlatAdam, clip_grad_norm
@@ -47,6 +47,9 @@ from m3po.kit.state import (
 )
 
 __all__ = ["TDMPC2", "LastPlan", "ModelLoss"]
+
+_EVALUATION_NOISES = 32
+"""Columns of noise that evaluation reads by turns: few enough for the memory of large action spaces."""
 
 
 class LastPlan(NamedTuple):
@@ -72,7 +75,7 @@ class TDMPC2:
 
     Where it differs from the official code: subsequences may cross the end of an episode, their steps behind it not
     counting, so that every transition can be a first one; the task embedding is trained by the world model's loss
-    alone; evaluation plans with noise drawn once; terminations are modelled from the first one seen, in joint suites
+    alone; evaluation plans with noise drawn beforehand; terminations are modelled from the first one seen, in joint suites
     too.
     """
 
@@ -96,10 +99,8 @@ class TDMPC2:
         self.noise = generator(seed, "noise", self.device)
         self.choices = numpy_generator(seed, "heads")
         self.sampling = numpy_generator(seed, "replay")
-        evaluation = generator(seed, "evaluation", self.device)
-        choices = numpy_generator(seed, "evaluation")
-        self.evaluation_noise = Noise.draw(config, 1, spec.action_dim, evaluation, choices)
-        self.evaluation_gumbel = gumbel(config.num_elites, int(spec.max_episode_steps.max()), evaluation)
+        evaluation = generator(seed, "evaluation", self.device), numpy_generator(seed, "evaluation")
+        self.evaluation_noise = Noise.draw(config, _EVALUATION_NOISES, spec.action_dim, *evaluation)
 
         self.replay: SequenceReplay | None = None
         self.seed_decisions = config.seed_decisions(spec.max_episode_steps)
@@ -149,18 +150,14 @@ class TDMPC2:
     def _noise(self, age: Tensor, *, explore: bool) -> Noise:
         """What planning draws for environments of ``age [N]``.
 
-        Evaluation must be a function of what it sees and leave training's stream alone: all its environments share
-        numbers drawn once, of which those that choose the elite change from step to step as they would in training.
+        Evaluation must be a function of what it sees and leave training's stream alone: it reads numbers drawn once,
+        environment n in decision t those of column n + t. One column for all decisions would push all plans to one
+        side, and a pole falls.
         """
         if explore:
             return Noise.draw(self.config, len(age), self.spec.action_dim, self.noise, self.choices)
-        fixed = self.evaluation_noise
-        shared = {
-            name: part.expand(*part.shape[:-2], len(age), -1)
-            for name, part in fixed._asdict().items()
-            if name not in ("heads", "gumbel")
-        }
-        return fixed._replace(**shared, gumbel=self.evaluation_gumbel[:, age % self.evaluation_gumbel.shape[1]])
+        column = (torch.arange(len(age), device=self.device) + age) % _EVALUATION_NOISES
+        return self.evaluation_noise.columns(column)
 
     def observe(self, transition: Transition) -> None:
         """Keep one step of every environment."""

@@ -68,6 +68,13 @@ class Noise(NamedTuple):
             action=normal(),
         )
 
+    def columns(self, column: Tensor) -> Noise:
+        """The noise of N environments, the n-th that of ``column[n]`` here; ``heads`` are common to all."""
+        policy, candidates, last, action = (
+            part.index_select(-2, column) for part in (self.policy, self.candidates, self.last, self.action)
+        )
+        return Noise(policy, candidates, last, self.heads, self.gumbel.index_select(1, column), action)
+
 
 def draw_heads(num_q: int, stream: np.random.Generator) -> list[int]:
     """Two different heads of ``num_q``; drawn on the host, which chooses the networks to call."""

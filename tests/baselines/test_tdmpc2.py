@@ -442,17 +442,24 @@ class LastPlanLike:
 
 def test_evaluation_is_a_function_of_what_it_sees() -> None:
     agent = tiny()
-    observation = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    observation = np.ones((3, 3), np.float32)
 
-    def actions(rows: list[int], age: int) -> Any:
-        carry = agent.initial_carry(len(rows))
-        carry = LastPlan(carry.mean, carry.age + age)
-        going_on = np.zeros(len(rows), np.bool_)
-        return agent.act(carry, observation[rows], going_on, np.zeros(len(rows), np.int64), explore=False).action
+    def actions(num_envs: int, age: int) -> Any:
+        plan, none = agent.initial_carry(num_envs), np.zeros(num_envs, np.bool_)
+        carry = LastPlan(plan.mean, plan.age + age)
+        task = np.zeros(num_envs, np.int64)
+        return agent.act(carry, observation[:num_envs], none, task, explore=False).action
 
-    np.testing.assert_allclose(actions([2, 0, 1], 0)[1:], actions([0, 1], 0), atol=1e-5)
-    # Which elite is taken changes from step to step, as it would in training.
-    assert len({actions([0], age).tobytes() for age in range(10)}) > 1
+    np.testing.assert_allclose(actions(3, 0)[:2], actions(2, 0), atol=1e-5)
+    assert np.array_equal(actions(3, 0), actions(3, 0))
+    # Chance differs from step to step, as it does in training: what it does to a plan must not be the same each time.
+    assert len({actions(1, age).tobytes() for age in range(10)}) == 10
+    assert len(np.unique(actions(3, 0), axis=0)) == 3
+    noise = agent._noise(torch.tensor([0, 5]), explore=False)
+    # The second environment in its sixth decision reads what the first one reads in its seventh.
+    later = agent._noise(torch.tensor([6, 0]), explore=False)
+    assert torch.equal(noise.candidates[..., 1, :], later.candidates[..., 0, :])
+    assert not torch.equal(noise.candidates[..., 0, :], noise.candidates[..., 1, :])
 
 
 def test_a_loaded_agent_has_the_replay_and_the_plan_it_had(tmp_path: Path) -> None:
