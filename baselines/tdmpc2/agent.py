@@ -75,8 +75,8 @@ class TDMPC2:
 
     Where it differs from the official code: subsequences may cross the end of an episode, their steps behind it not
     counting, so that every transition can be a first one; the task embedding is trained by the world model's loss
-    alone; evaluation plans with noise drawn beforehand; terminations are modelled from the first one seen, in joint suites
-    too.
+    alone; evaluation plans with noise drawn beforehand; terminations are modelled from the first one seen, in joint
+    suites too.
     """
 
     Config: ClassVar[type[AgentConfig]] = TDMPC2Config

@@ -40,7 +40,7 @@ def sim_norm(x: Tensor, group: int = 8) -> Tensor:
     """
     if x.shape[-1] % group:
         raise ValueError(f"the last axis ({x.shape[-1]}) must be a multiple of the group size ({group})")
-    grouped = x.unflatten(-1, (x.shape[-1] // group, group))
+    grouped = x.reshape(*x.shape[:-1], x.shape[-1] // group, group)
     weights = torch.exp(grouped - grouped.detach().amax(-1, keepdim=True))
     return (weights / weights.sum(-1, keepdim=True)).flatten(-2)
 
