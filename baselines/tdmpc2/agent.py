@@ -196,7 +196,7 @@ class TDMPC2:
         loss.total.backward()  # type: ignore[no-untyped-call]
         norm = self._step(self.encoder_optimizer, self.world_optimizer)
         self.model.bound_embeddings()
-        policy_parts = self._improve_policy(loss, rows.detach())
+        policy_parts = self._improve_policy(loss, rows)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.target.parameters()), list(self.model.critics.parameters()), c.tau)
         self.updates += 1
@@ -274,7 +274,7 @@ class TDMPC2:
         weight = loss.reached * self.rho
         total = -(weight * (value / self.scale + c.entropy_coef * entropy)).mean()
         self.policy_optimizer.zero_grad()
-        # The critics only pass the gradient on: none is worked out for their own weights.
+        # The critics only pass the gradient on: none is worked out for their own weights, nor for the embedding.
         total.backward(inputs=list(model.actor.parameters()))  # type: ignore[no-untyped-call]
         norm = self._step(self.policy_optimizer)
         with torch.no_grad():

@@ -40,10 +40,6 @@ class Rows(NamedTuple):
     action_mask: Tensor
     gamma: Tensor
 
-    def detach(self) -> Rows:
-        """The same without gradient."""
-        return self._replace(embedding=self.embedding.detach())
-
 
 class Network(nn.Module):
     """Layers Linear → LayerNorm → Mish of sizes ``hidden``, then a plain layer, or LayerNorm and ``last`` behind it.

@@ -132,7 +132,7 @@ def test_steps_behind_an_end_do_not_count(end: str, step: int) -> None:
     assert losses(agent, before).total != expected.total
     improved, other = (tiny(dropout=0.0), tiny(dropout=0.0))
     for each, loss in ((improved, found), (other, expected)):
-        each._improve_policy(loss, agent.model.rows(plain["task"][0]).detach())
+        each._improve_policy(loss, agent.model.rows(plain["task"][0]))
     assert torch.equal(improved.policy_optimizer.parameters, other.policy_optimizer.parameters)
 
 
@@ -223,7 +223,7 @@ def policy_step(agent: TDMPC2, rows: dict[str, Tensor], noise: float = 0.0) -> d
     """A step of the policy on ``rows`` where all noise is ``noise``."""
     loss = losses(agent, rows)
     agent._normal = lambda *shape: torch.full(shape, noise)  # type: ignore[method-assign]
-    return agent._improve_policy(loss, agent.model.rows(rows["task"][0]).detach())
+    return agent._improve_policy(loss, agent.model.rows(rows["task"][0]))
 
 
 @torch.no_grad()
@@ -271,7 +271,7 @@ def test_the_policys_step_moves_the_policy_alone() -> None:
     for optimizer in agent._optimizers:
         optimizer.zero_grad()
     before = [optimizer.parameters.clone() for optimizer in agent._optimizers]
-    agent._improve_policy(loss, agent.model.rows(rows["task"][0]).detach())
+    agent._improve_policy(loss, agent.model.rows(rows["task"][0]))
     encoder, world, policy = (
         not torch.equal(optimizer.parameters, old) for optimizer, old in zip(agent._optimizers, before, strict=True)
     )
