@@ -52,11 +52,11 @@ class DreamerV3:
         action = torch.zeros(num_envs, self.spec.action_dim, device=self.device)
         return Belief(self.learner.model.rssm.initial(num_envs), action)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self,
         carry: Belief,
-        observation: NDArray[np.float32],
+        observation: NDArray[Any],
         first: NDArray[np.bool_],
         task: NDArray[np.int64],
         *,
@@ -64,24 +64,26 @@ class DreamerV3:
     ) -> Decision:
         """Sample a latent state and an action; when not exploring, take the mode of the one and the mean of the other.
 
-        Evaluation therefore draws no random number at all.
+        Evaluation therefore draws no random number at all. The latent state goes into replay beside the action.
         """
         model, where = self.learner.model, torch.from_numpy(task).to(self.device)
-        begins = torch.from_numpy(first).to(self.device)
+        rssm, begins = model.rssm, torch.from_numpy(first).to(self.device)
         token = model.token(model.visible(torch.from_numpy(observation).to(self.device), where), where)
         control = model.control(carry.action * ~begins[:, None], where)
         noise = self._random(torch.rand, len(task), self.config.stoch) if explore else None
-        state, _ = model.rssm.observe(forget(carry.state, begins), model.rssm.drive(control), token, noise)
+        before = forget(carry.state, begins)
+        state, _ = rssm.observe(before, rssm.drive(control), rssm.look(token), noise, rssm.cut())
         dist = self.learner.actor(model.feature(state, where))
         action = dist.sample(self._random(torch.randn, *dist.mean.shape)) if explore else dist.mean
         action = action.clamp(-1.0, 1.0) * model.action_mask[where]
-        return Decision(action.cpu().numpy(), Belief(state, action))
+        extras = {name: part.cpu().numpy() for name, part in state.kept().items()} if explore else {}
+        return Decision(action.cpu().numpy(), Belief(state, action), extras)
 
     def observe(self, transition: Transition) -> None:
         """Remember; every decision earns ``train_ratio`` replayed observations of learning."""
         num_envs = len(transition.reward)
         if self.replay is None:
-            self.replay = ArrivalReplay(self.config.replay_capacity, num_envs)
+            self.replay = self._new_replay(num_envs)
         self.replay.add(transition)
         self.transitions += num_envs
         if self._can_learn():
@@ -89,10 +91,11 @@ class DreamerV3:
 
     def update(self) -> Metrics:
         """Take the gradient steps that are due; the metrics are those of the last one."""
-        c, metrics = self.config, {}
+        metrics: dict[str, float] = {}
         while self.credit >= 1 and self.replay is not None:
-            rows = self.replay.sample(c.batch_size, c.batch_length, self.sampling, self.device)
-            metrics = self.learner.update(rows)
+            sequences = self.replay.sample(self.config.batch_size, self.sampling, self.device)
+            metrics, found = self.learner.update(sequences.rows, sequences.before)
+            self.replay.refresh(sequences, found.kept())
             self.credit -= 1
         return metrics
 
@@ -120,7 +123,7 @@ class DreamerV3:
         restore_numpy_generator(self.sampling, saved["sampling"])
         self.replay = None
         if saved["replay"] is not None:
-            self.replay = ArrivalReplay(self.config.replay_capacity, len(saved["replay"]))
+            self.replay = self._new_replay(len(saved["replay"]["added"]))
             self.replay.restore(saved["replay"])
         self.transitions, self.credit = int(saved["transitions"]), float(saved["credit"])
         carry = {name: part.to(self.device) for name, part in saved["carry"].items()}
@@ -128,7 +131,10 @@ class DreamerV3:
 
     def _can_learn(self) -> bool:
         enough = self.transitions >= self.config.learning_starts
-        return enough and self.replay is not None and self.replay.can_sample(self.config.batch_length)
+        return enough and self.replay is not None and self.replay.can_sample()
+
+    def _new_replay(self, num_envs: int) -> ArrivalReplay:
+        return ArrivalReplay(self.config.replay_capacity, num_envs, self.config.batch_length)
 
     def _random(self, draw: Any, *shape: int) -> Tensor:
         noise: Tensor = draw(*shape, generator=self.acting, device=self.device)

@@ -7,9 +7,35 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace, check_vectors
+from m3po.api import AgentConfig, EnvSpec, SearchSpace
 
-__all__ = ["DreamerV3Config"]
+__all__ = ["MULTIPLES", "SHRINKAGE", "DreamerV3Config"]
+
+MULTIPLES = (2, 3, 4, 4)
+"""Channels over ``depth`` of the maps that images are shrunk to, each half as high and wide as the one before
+(original)."""
+
+SHRINKAGE = 2 ** len(MULTIPLES)
+"""How many pixels of an image's side are one of its last map."""
+
+# Ours, for a CPU: small networks need a larger step size, a short run a short warm-up, and observations of a few
+# numbers more weight against the KL. Chosen on cartpole-swingup with seed 100 (docs/agents.md).
+_NANO: Mapping[str, Any] = {
+    "deter": 128,
+    "hidden": 64,
+    "stoch": 16,
+    "classes": 8,
+    "units": 64,
+    "layers": 2,
+    "depth": 4,
+    "batch_size": 16,
+    "batch_length": 16,
+    "imagine_last": 8,
+    "rec_coef": 10.0,
+    "train_ratio": 128.0,
+    "learning_rate": 1e-3,
+    "warmup": 100,
+}
 
 
 class DreamerV3Config(AgentConfig):
@@ -20,29 +46,15 @@ class DreamerV3Config(AgentConfig):
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},
-        "size1m": {"deter": 512, "hidden": 64, "classes": 4, "units": 64},
+        "size1m": {"deter": 512, "hidden": 64, "classes": 4, "units": 64, "depth": 4},
         "size12m": {},
-        "size25m": {"deter": 3072, "hidden": 384, "classes": 24, "units": 384},
-        "size50m": {"deter": 4096, "hidden": 512, "classes": 32, "units": 512},
-        "size100m": {"deter": 6144, "hidden": 768, "classes": 48, "units": 768},
-        "size200m": {"deter": 8192, "hidden": 1024, "classes": 64, "units": 1024},
-        # Ours, for a CPU: small networks need a larger step size, a short run a short warm-up, and observations of a
-        # few numbers more weight against the KL. Chosen on cartpole-swingup with seed 100 (docs/agents.md).
-        "nano": {
-            "deter": 128,
-            "hidden": 64,
-            "stoch": 16,
-            "classes": 8,
-            "units": 64,
-            "layers": 2,
-            "batch_size": 16,
-            "batch_length": 16,
-            "imagine_last": 8,
-            "rec_coef": 10.0,
-            "train_ratio": 128.0,
-            "learning_rate": 1e-3,
-            "warmup": 100,
-        },
+        "size25m": {"deter": 3072, "hidden": 384, "classes": 24, "units": 384, "depth": 24},
+        "size50m": {"deter": 4096, "hidden": 512, "classes": 32, "units": 512, "depth": 32},
+        "size100m": {"deter": 6144, "hidden": 768, "classes": 48, "units": 768, "depth": 48},
+        "size200m": {"deter": 8192, "hidden": 1024, "classes": 64, "units": 1024, "depth": 64},
+        "nano": _NANO,
+        # Images have thousands of numbers: their reconstruction needs no more weight.
+        "nano-pixels": {**_NANO, "rec_coef": 1.0},
     }
     SEARCH: ClassVar[Mapping[str, SearchSpace]] = {
         "learning_rate": SearchSpace(low=1e-5, high=3e-3, log=True),
@@ -57,7 +69,7 @@ class DreamerV3Config(AgentConfig):
     """Width of the layers around the recurrent core (original, size12m)."""
     stoch: int = Field(default=32, ge=1)
     """Number of categorical latents (original)."""
-    classes: int = Field(default=16, ge=2)
+    classes: int = Field(default=16, ge=2, le=256)
     """Classes of each latent (original, size12m)."""
     blocks: int = Field(default=8, ge=1)
     """Blocks of the block-diagonal recurrent weights; divides ``deter`` (original)."""
@@ -65,6 +77,8 @@ class DreamerV3Config(AgentConfig):
     """Width of encoder, decoder and heads (original, size12m)."""
     layers: int = Field(default=3, ge=1)
     """Hidden layers of encoder, decoder, actor and critic; reward and continue heads have one (original)."""
+    depth: int = Field(default=16, ge=1)
+    """Channels of the maps of images are 2, 3, 4 and 4 times as many (original, size12m)."""
     unimix: float = Field(default=0.01, ge=0, lt=1)
     """Share of the uniform distribution mixed into every latent (original)."""
     free_nats: float = Field(default=1.0, ge=0)
@@ -134,7 +148,11 @@ class DreamerV3Config(AgentConfig):
     learning_starts: int = Field(default=1024, ge=0)
     """Transitions gathered before the first gradient step (original: one batch of 16 × 64)."""
     replay_capacity: int = Field(default=1_000_000, ge=1)
-    """Observations kept over all environments (original: 5 million)."""
+    """Observations kept over all environments (original: 5 million).
+
+    Each costs its own bytes (4 per number, 12,288 for an image of 64 x 64) and 2 x ``deter`` + ``stoch`` for the latent
+    state: 311 bytes of cartpole-swingup with ``nano``, 4.2 kB with ``size12m``, 16.4 kB with ``size12m`` and images.
+    """
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -148,7 +166,7 @@ class DreamerV3Config(AgentConfig):
 
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         """Sentences on why this configuration cannot work with these spaces and this budget; empty when it can."""
-        problems = check_vectors("dreamerv3", spec)
+        problems = self._check_images(spec.observation_shape)
         if self.imagine_last > self.batch_length:
             problems.append(
                 f"'imagine_last' ({self.imagine_last}) exceeds the sequence, 'batch_length' ({self.batch_length}); "
@@ -166,5 +184,25 @@ class DreamerV3Config(AgentConfig):
                 f"{env_steps} environment steps are {decisions} decisions, but learning starts after {needed} "
                 "('learning_starts', and 'batch_length' in every environment); give a larger budget, fewer "
                 "environments or smaller values."
+            )
+        return problems
+
+    def _check_images(self, shape: tuple[int, ...]) -> list[str]:
+        """What speaks against these observations, if they are images."""
+        if len(shape) == 1:
+            return []
+        height, width, _ = shape
+        problems = []
+        if any(side % SHRINKAGE or not 3 <= side // SHRINKAGE <= 16 for side in (height, width)):
+            problems.append(
+                f"dreamerv3 shrinks images {SHRINKAGE} times, to maps of 3 to 16 places a side; these observations are "
+                f"images of {height} x {width}. Give sides that are multiples of {SHRINKAGE} from {3 * SHRINKAGE} to "
+                f"{16 * SHRINKAGE}."
+            )
+        channels = MULTIPLES[-1] * self.depth
+        if channels % self.blocks:
+            problems.append(
+                f"'blocks' ({self.blocks}) must divide the {channels} channels that images are shrunk to "
+                f"({MULTIPLES[-1]} x 'depth'); set 'depth' to a multiple of {self.blocks}."
             )
         return problems

@@ -69,8 +69,10 @@ class Learner:
                 "scale": self.scale,
             }
         ).to(self.device)
+        learned = [p for p in self.modules.parameters() if p.requires_grad]
+        self.parameters = float(sum(p.numel() for p in learned))
         self.optimizer = LaProp(
-            (p for p in self.modules.parameters() if p.requires_grad),
+            learned,
             learning_rate=c.learning_rate,
             warmup=c.warmup,
             agc=c.agc,
@@ -79,10 +81,14 @@ class Learner:
             eps=c.eps,
         )
 
-    def update(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
-        """One gradient step on ``rows [T, B, ...]`` of :class:`~baselines.dreamerv3.replay.ArrivalReplay`."""
+    def update(self, rows: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> tuple[dict[str, float], State]:
+        """One gradient step on ``rows [T, B, ...]`` of replay, from the kept latent state ``before [B, ...]`` them.
+
+        Returns metrics and the states ``[T, B, ...]`` that the step started from.
+        """
         c = self.config
-        states, losses = self.world_model_losses(rows)
+        states, losses = self.world_model_losses(rows, self.recalled(before))
+        found = State(*(part.detach() for part in states))
         # Dreams start from the last observations of each sequence, 0 meaning all of them.
         states = State(*(part[-c.imagine_last :] for part in states))
         rows = {name: part[-c.imagine_last :] for name, part in rows.items()}
@@ -101,29 +107,32 @@ class Learner:
         }
         self.optimizer.step(torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum())
         self._follow()
-        metrics = {f"loss/{name}": float(loss.detach()) for name, loss in losses.items()}
-        metrics |= {"imagined_return": float(returns.mean()), "return_scale": float(self.scale.scale())}
-        size = sum(p.numel() for p in self.optimizer.parameters)
-        return metrics | {UPDATES: float(self.optimizer.steps), PARAMETERS: float(size)}
+        metrics = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
+        metrics |= {"imagined_return": returns.mean(), "return_scale": self.scale.scale()[0]}
+        # All in one go: each number fetched from an accelerator would wait for it.
+        numbers = dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
+        return numbers | {UPDATES: float(self.optimizer.steps), PARAMETERS: self.parameters}, found
 
-    def world_model_losses(self, rows: Mapping[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
+    def recalled(self, kept: Mapping[str, Tensor]) -> State:
+        """The state that :meth:`~baselines.dreamerv3.rssm.State.kept` described."""
+        stoch = F.one_hot(kept["stoch"].long(), self.config.classes)
+        return State(kept["deter"].float(), stoch.float())
+
+    def world_model_losses(self, rows: Mapping[str, Tensor], before: State) -> tuple[State, dict[str, Tensor]]:
         """States ``[T, B, ...]`` of the replayed observations, and the losses of everything predicted from them."""
         c, model, task = self.config, self.model, rows["task"]
-        # A replayed sequence starts from nothing, as if its first observation began an episode.
-        first = rows["first"].clone()
-        first[0] = True
-        control = model.control(rows["action"] * ~first[..., None], task)
+        control = model.control(rows["action"] * ~rows["first"][..., None], task)
         visible = model.visible(rows["observation"], task)
         noise = self._uniform(*task.shape, c.stoch)
-        states, post = model.rssm.observe_sequence(control, model.token(visible, task), first, noise)
+        token = model.token(visible, task)
+        states, post = model.rssm.observe_sequence(before, control, token, rows["first"], noise)
         dyn, rep = kl_losses(post, model.rssm.prior(states.deter), c.free_nats)
         feature = model.feature(states, task)
-        error = (model.decoder(feature) - visible) ** 2 * model.observation_mask[task]
         # Only a terminal ends what can be earned; the last step before a time limit goes on like any other.
         goes_on = (1 - 1 / c.horizon) * (~rows["terminal"]).float()
         return states, {
-            "reconstruction": error.sum(-1).mean(),
-            "reward": model.reward.loss(model.reward(feature), rows["reward"]).mean(),
+            "reconstruction": model.reconstruction_error(feature, visible, task).mean(),
+            "reward": model.reward.losses(model.reward(feature), rows["reward"]).mean(),
             "continue": F.binary_cross_entropy_with_logits(model.continuation(feature), goes_on),
             "dynamics": dyn.mean(),
             "representation": rep.mean(),
@@ -132,13 +141,13 @@ class Learner:
     @torch.no_grad()
     def imagine(self, state: State, task: Tensor) -> Imagined:
         """Follow the actor from ``state [R, ...]`` in ``task [R]`` without looking."""
-        c, model = self.config, self.model
+        c, model, cut = self.config, self.model, self.model.rssm.cut()
+        normal = self._normal(c.imagination, *task.shape, self.actor.mean.out_features)
+        uniform = self._uniform(c.imagination, *task.shape, c.stoch)
         features, actions = [model.feature(state, task)], []
-        for _ in range(c.imagination):
-            dist = self.actor(features[-1])
-            actions.append(dist.sample(self._normal(*dist.mean.shape)))
-            noise = self._uniform(task.shape[0], c.stoch)
-            state = model.rssm.imagine(state, model.control(actions[-1], task), noise)
+        for t in range(c.imagination):
+            actions.append(self.actor(features[-1]).sample(normal[t]))
+            state = model.rssm.imagine(state, model.control(actions[-1], task), uniform[t], cut)
             features.append(model.feature(state, task))
         feature = torch.stack(features)
         reward = model.reward.mean(model.reward(feature))
@@ -179,12 +188,13 @@ class Learner:
         """Cross-entropy ``[...]`` to ``returns`` plus ``slow_coef`` times that to the slow critic's values."""
         with torch.no_grad():
             slow = self.slow_critic.mean(self.slow_critic(feature))
-        return self.critic.loss(logits, returns) + self.config.slow_coef * self.critic.loss(logits, slow)
+        to_returns, to_slow = self.critic.losses(logits, returns, slow).unbind(-1)
+        return to_returns + self.config.slow_coef * to_slow
 
     @torch.no_grad()
     def _follow(self) -> None:
-        for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
-            slow.lerp_(fast, self.config.slow_rate)
+        slow: list[Tensor] = list(self.slow_critic.parameters())
+        torch._foreach_lerp_(slow, list(self.critic.parameters()), self.config.slow_rate)
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self.generator, device=self.device)

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.dreamerv3.config import DreamerV3Config
+from baselines.dreamerv3.images import ImageDecoder, ImageEncoder
 from baselines.dreamerv3.nets import linear, mlp
 from baselines.dreamerv3.rssm import RSSM, State
 from m3po.api import EnvSpec
 from m3po.kit.distributions import Gaussian
-from m3po.kit.symlog import symexp_bins, symlog, two_hot_loss, two_hot_mean
+from m3po.kit.symlog import symexp_bins, symlog, symmetric_two_hot_mean, two_hot_losses
 
 __all__ = ["BoundedNormal", "TwoHotHead", "WorldModel", "gaussian_entropy"]
 
@@ -35,11 +36,11 @@ class TwoHotHead(nn.Module):
 
     def mean(self, logits: Tensor) -> Tensor:
         """Expected value ``[...]`` of ``logits [..., bins]``."""
-        return two_hot_mean(logits, self.bins)
+        return symmetric_two_hot_mean(logits, self.bins)
 
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy ``[...]`` of ``logits [..., bins]`` against ``target [...]``."""
-        return two_hot_loss(logits, target, self.bins)
+    def losses(self, logits: Tensor, *targets: Tensor) -> Tensor:
+        """Cross-entropies ``[..., m]`` of ``logits [..., bins]`` against each of m ``targets [...]``."""
+        return two_hot_losses(F.log_softmax(logits, dim=-1), torch.stack(targets, dim=-1), self.bins)
 
 
 class BoundedNormal(nn.Module):
@@ -67,7 +68,8 @@ def gaussian_entropy(dist: Gaussian, mask: Tensor) -> Tensor:
 class WorldModel(nn.Module):
     """What is learned about the tasks: latent dynamics and what they look like, pay and end.
 
-    With K > 1 tasks the task's one-hot code is appended to observation, action and feature; with one task nothing is.
+    With K > 1 tasks the task's one-hot code is appended to observation, action and feature (to an image's token instead
+    of the image); with one task nothing is.
     """
 
     observation_mask: Tensor
@@ -76,14 +78,24 @@ class WorldModel(nn.Module):
     def __init__(self, spec: EnvSpec, config: DreamerV3Config) -> None:
         super().__init__()
         c = config
-        observation_size, self.num_tasks = spec.observation_size, spec.num_tasks
+        self.images = len(spec.observation_shape) == 3
         self.code_size = spec.num_tasks if spec.num_tasks > 1 else 0
-        self.feature_size = c.deter + c.stoch * c.classes + self.code_size
-        self.register_buffer("observation_mask", torch.from_numpy(spec.observation_mask).clone(), persistent=False)
+        rest = c.stoch * c.classes + self.code_size
+        self.feature_size = c.deter + rest
         self.register_buffer("action_mask", torch.from_numpy(spec.action_mask).float(), persistent=False)
-        self.encoder = mlp(observation_size + self.code_size, c.units, c.layers)
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        if self.images:
+            self.encoder = ImageEncoder(spec.observation_shape, c.depth)
+            self.decoder = ImageDecoder(c.deter, rest, c.units, c.blocks, spec.observation_shape, c.depth)
+            token_size = self.encoder.size + self.code_size
+        else:
+            self.register_buffer("observation_mask", torch.from_numpy(spec.observation_mask).clone(), persistent=False)
+            self.encoder = mlp(spec.observation_size + self.code_size, c.units, c.layers)
+            self.decoder = mlp(self.feature_size, c.units, c.layers, spec.observation_size)
+            token_size = c.units
         self.rssm = RSSM(
-            c.units,
+            token_size,
             spec.action_dim + self.code_size,
             deter=c.deter,
             hidden=c.hidden,
@@ -92,7 +104,6 @@ class WorldModel(nn.Module):
             blocks=c.blocks,
             unimix=c.unimix,
         )
-        self.decoder = mlp(self.feature_size, c.units, c.layers, observation_size)
         self.reward = TwoHotHead(self.feature_size, c.units, 1, c.bins)
         self.goes_on = mlp(self.feature_size, c.units, 1, 1)
 
@@ -103,13 +114,26 @@ class WorldModel(nn.Module):
         return torch.zeros(*task.shape, 0, device=task.device)
 
     def visible(self, observation: Tensor, task: Tensor) -> Tensor:
-        """symlog of ``observation [..., D]`` with padded entries zero, whatever they held."""
+        """What is encoded and reconstructed of ``observation [..., D]``: its symlog, padded entries zero whatever they
+        held. Of images ``[..., H, W, C]`` uint8: their brightness in [0, 1].
+        """
+        if self.images:
+            return observation.float() / 255
         return symlog(torch.where(self.observation_mask[task], observation, 0.0))
 
     def token(self, visible: Tensor, task: Tensor) -> Tensor:
-        """Encoded observations ``[..., E]`` of :meth:`visible` ones ``[..., D]``."""
+        """Encoded observations ``[..., E]`` of :meth:`visible` ones."""
+        if self.images:
+            return torch.cat([self.encoder(visible), self.code(task)], dim=-1)
         token: Tensor = self.encoder(torch.cat([visible, self.code(task)], dim=-1))
         return token
+
+    def reconstruction_error(self, feature: Tensor, visible: Tensor, task: Tensor) -> Tensor:
+        """Squared error ``[T, B]`` of decoding :meth:`feature` ``[T, B, F]``, summed over an observation's entries."""
+        error: Tensor = (self.decoder(feature) - visible) ** 2
+        if not self.images:
+            error = error * self.observation_mask[task]
+        return error.flatten(2).sum(-1)
 
     def control(self, action: Tensor, task: Tensor) -> Tensor:
         """What drives the dynamics: ``action [..., A]`` without padding, and the task's code."""

@@ -1,15 +1,16 @@
-"""Replay of what arrived: per environment, a stream of observations with what led to them.
+"""Replay of what arrived: per environment, a ring of observations with what led to them.
 
-A row is (action, observation, reward, first, terminal, last, task): ``action`` led to ``observation`` and earned
-``reward``. An episode of n decisions is n + 1 rows: its first observation (no action, no reward) and one row per
-decision, so that the true successor of its last decision is there too. Environments end episodes at different times,
-hence one stream each.
+A row is (deter, stoch, action, observation, reward, first, terminal, last, task): in the latent state (deter, stoch)
+``action`` was taken, which led to ``observation`` and earned ``reward``. An episode of n decisions is n + 1 rows: its
+first observation (nothing led to it) and one row per decision, so that the true successor of its last decision is there
+too, and every image is kept once. Environments end episodes at different times, hence a ring each.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,24 +18,47 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m3po.api import Transition
-from m3po.kit.replay import SequenceReplay
 
-__all__ = ["ArrivalReplay"]
+__all__ = ["LATENT", "ArrivalReplay", "Sequences"]
+
+LATENT = ("deter", "stoch")
+"""The fields of a row that training brings up to date."""
+
+
+class Sequences(NamedTuple):
+    """B sequences of T rows: ``rows {name: [T, B, ...]}``, the latent state ``before {name: [B, ...]}`` their first.
+
+    ``env [B]`` and ``place [T, B]`` say where in the rings they are.
+    """
+
+    rows: dict[str, Tensor]
+    before: dict[str, Tensor]
+    env: NDArray[np.int64]
+    place: NDArray[np.int64]
 
 
 class ArrivalReplay:
-    """The last ``capacity`` observations over N environments."""
+    """The last ``capacity`` observations over N environments, from which sequences of T rows are drawn uniformly.
 
-    def __init__(self, capacity: int, num_envs: int) -> None:
-        self.streams = [SequenceReplay(max(1, capacity // num_envs), num_envs=1) for _ in range(num_envs)]
+    Those that nobody has drawn yet go first: each environment's rows, cut into sequences one behind the other.
+    """
+
+    def __init__(self, capacity: int, num_envs: int, length: int) -> None:
+        """``length`` is T; ``capacity`` is counted in rows."""
+        self.length = length
+        self.size = max(1, capacity // num_envs)
+        self.added = np.zeros(num_envs, np.int64)
+        self.storage: dict[str, NDArray[Any]] = {}
+        self.fresh: deque[tuple[int, int]] = deque()
 
     def __len__(self) -> int:
-        return sum(len(stream) for stream in self.streams)
+        return int(np.minimum(self.added, self.size).sum())
 
     def add(self, transition: Transition) -> None:
-        """Append one decision of every environment."""
+        """Append one decision of every environment; ``transition.extras`` brings its latent state."""
         t = transition
         arrivals: dict[str, NDArray[Any]] = {
+            **{name: t.extras[name] for name in LATENT},
             "action": t.action,
             "observation": t.next_observation,
             "reward": t.reward,
@@ -43,34 +67,74 @@ class ArrivalReplay:
             "last": t.terminated | t.truncated,
             "task": t.task,
         }
-        beginnings = {name: np.zeros_like(array) for name, array in arrivals.items()}
-        beginnings |= {"observation": t.observation, "first": t.first, "task": t.task}
-        for env, stream in enumerate(self.streams):
-            if t.first[env]:
-                stream.add({name: array[env : env + 1] for name, array in beginnings.items()})
-            stream.add({name: array[env : env + 1] for name, array in arrivals.items()})
+        if t.first.any():
+            beginnings = {name: np.zeros_like(array) for name, array in arrivals.items()}
+            self._append({**beginnings, "observation": t.observation, "first": t.first, "task": t.task}, t.first)
+        self._append(arrivals, np.ones_like(t.first))
 
-    def can_sample(self, length: int) -> bool:
-        """Whether every environment has ``length`` consecutive observations."""
-        return all(stream.can_sample(length) for stream in self.streams)
+    def _append(self, rows: Mapping[str, NDArray[Any]], where: NDArray[np.bool_]) -> None:
+        """Append the rows of the environments ``where`` bool ``[N]``."""
+        if not self.storage:
+            # Zero pages are handed out by the system as they are touched, so a large ring costs nothing yet.
+            shape = (len(where), self.size)
+            self.storage = {name: np.zeros((*shape, *row.shape[1:]), row.dtype) for name, row in rows.items()}
+        (env,) = np.nonzero(where)
+        for name, store in self.storage.items():
+            store[env, self.added[env] % self.size] = rows[name][env]
+        self.added[env] += 1
+        self.fresh.extend((int(e), int(self.added[e]) - self.length) for e in env if self.added[e] % self.length == 0)
 
-    def sample(
-        self, batch: int, length: int, generator: np.random.Generator, device: str | torch.device = "cpu"
-    ) -> dict[str, Tensor]:
-        """``batch`` subsequences ``{name: [length, batch, ...]}``; environments and starts are uniform."""
-        chosen = np.bincount(generator.integers(0, len(self.streams), size=batch), minlength=len(self.streams))
-        parts = [
-            stream.sample(int(count), length, generator, device)
-            for stream, count in zip(self.streams, chosen, strict=True)
-            if count
-        ]
-        return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+    def can_sample(self) -> bool:
+        """Whether every environment has a whole sequence."""
+        return bool(np.minimum(self.added, self.size).min() >= self.length)
 
-    def state(self) -> list[dict[str, Any]]:
+    def sample(self, batch: int, generator: np.random.Generator, device: str | torch.device = "cpu") -> Sequences:
+        """``batch`` sequences: the fresh ones, then others, all of those kept being equally likely."""
+        env, begin = self._choose(batch, generator)
+        place = (begin + np.arange(self.length)[:, None]) % self.size
+        storage = self.storage.items()
+        rows = {name: self._tensor(store[env, place], device) for name, store in storage if name not in LATENT}
+        before = {name: self._tensor(store[env, place[0]], device) for name, store in storage if name in LATENT}
+        return Sequences(rows, before, env, place)
+
+    def _choose(self, batch: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Environments ``[B]`` and the numbers ``[B]`` of the rows that sequences begin with."""
+        oldest = np.maximum(self.added - self.size, 0)
+        env, begin = np.empty(batch, np.int64), np.empty(batch, np.int64)
+        count = 0
+        while self.fresh and count < batch:
+            env[count], begin[count] = self.fresh.popleft()
+            count += bool(begin[count] >= oldest[env[count]])  # else a small ring has lost it
+        starts = self.added - oldest - self.length + 1
+        through = starts.cumsum()
+        drawn = generator.integers(0, through[-1], size=batch - count)
+        env[count:] = np.searchsorted(through, drawn, side="right")
+        begin[count:] = drawn - (through - starts - oldest)[env[count:]]
+        return env, begin
+
+    @staticmethod
+    def _tensor(array: NDArray[Any], device: str | torch.device) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    def refresh(self, sequences: Sequences, latent: Mapping[str, Tensor]) -> None:
+        """Keep the states ``{name: [T, B, ...]}`` that training found at the rows of ``sequences``.
+
+        The state at one row is the one that the next row starts from.
+        """
+        for name in LATENT:
+            self.storage[name][sequences.env, sequences.place[1:]] = latent[name][:-1].cpu().numpy()
+
+    def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs."""
-        return [stream.state() for stream in self.streams]
+        filled = min(int(self.added.max()), self.size)
+        storage = {name: store[:, :filled] for name, store in self.storage.items()}
+        return {"storage": storage, "added": self.added, "fresh": list(self.fresh)}
 
-    def restore(self, states: list[Mapping[str, Any]]) -> None:
-        """Become what :meth:`state` described; the number of environments must be the same."""
-        for stream, state in zip(self.streams, states, strict=True):
-            stream.restore(state)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what :meth:`state` described; the sizes must be the same."""
+        self.added = np.array(state["added"])
+        self.fresh = deque((int(env), int(start)) for env, start in state["fresh"])
+        self.storage = {}
+        for name, rows in state["storage"].items():
+            self.storage[name] = np.zeros((len(rows), self.size, *rows.shape[2:]), rows.dtype)
+            self.storage[name][:, : rows.shape[1]] = rows

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.dreamerv3.nets import BlockLinear, activated, mlp, normed
+from baselines.dreamerv3.nets import Activated, BlockLinear, linear, mlp, normed, rms_silu
 
 __all__ = ["RSSM", "State", "categorical_kl", "forget", "kl_losses", "mixed_probs", "sample_latent"]
 
@@ -27,6 +28,10 @@ class State(NamedTuple):
     def feature(self) -> Tensor:
         """Both parts side by side, ``[..., deter + S·C]``."""
         return torch.cat([self.deter, self.stoch.flatten(-2)], dim=-1)
+
+    def kept(self) -> dict[str, Tensor]:
+        """As replay keeps it: ``deter`` in half precision and the classes of ``stoch`` as bytes ``[..., S]``."""
+        return {"deter": self.deter.half(), "stoch": self.stoch.argmax(-1).to(torch.uint8)}
 
 
 def mixed_probs(logits: Tensor, unimix: float) -> Tensor:
@@ -50,7 +55,7 @@ def sample_latent(probs: Tensor, noise: Tensor | None) -> Tensor:
             below = (probs.cumsum(-1) <= noise.unsqueeze(-1)).sum(-1, keepdim=True)
             chosen = below.clamp_(max=probs.shape[-1] - 1)
         one_hot = torch.zeros_like(probs).scatter_(-1, chosen, 1.0)
-    return one_hot + (probs - probs.detach())
+    return one_hot + (probs - probs.detach()) if probs.requires_grad else one_hot
 
 
 def categorical_kl(p: Tensor, q: Tensor) -> Tensor:
@@ -74,10 +79,24 @@ def forget(state: State, first: Tensor) -> State:
     return State(state.deter * keep, state.stoch * keep[..., None])
 
 
+class Cut(NamedTuple):
+    """The recurrent weights that meet deter or stoch, cut out once for all steps of an unrolling.
+
+    ``scale [2, hidden]`` of the two input norms; of the core's first layer ``own [G, deter/G, deter/G]`` and ``shared
+    [2·hidden, deter]``; ``look [deter, hidden]`` of the posterior's first layer.
+    """
+
+    scale: Tensor
+    own: Tensor
+    shared: Tensor
+    look: Tensor
+
+
 class RSSM(nn.Module):
     """The latent dynamics; all sizes as in :class:`~baselines.dreamerv3.config.DreamerV3Config`.
 
-    ``token_size`` is the size of an encoded observation, ``action_size`` that of the action input.
+    ``token_size`` is the size of an encoded observation, ``action_size`` that of the action input. What a step does not
+    need to wait for, :meth:`drive` and :meth:`look`, is computed for whole sequences.
     """
 
     def __init__(
@@ -93,72 +112,89 @@ class RSSM(nn.Module):
         unimix: float,
     ) -> None:
         super().__init__()
-        self.deter, self.stoch, self.classes = deter, stoch, classes
+        self.deter, self.hidden, self.stoch, self.classes = deter, hidden, stoch, classes
         self.blocks, self.unimix = blocks, unimix
-        self.from_deter = normed(deter, hidden)
-        self.from_stoch = normed(stoch * classes, hidden)
+        self.from_deter, self.deter_scale = linear(deter, hidden), nn.Parameter(torch.ones(hidden))
+        self.from_stoch, self.stoch_scale = linear(stoch * classes, hidden), nn.Parameter(torch.ones(hidden))
         self.from_action = normed(action_size, hidden)
         self.mix = BlockLinear(deter + blocks * 3 * hidden, deter, blocks)
-        self.mix_norm = activated(deter)
+        self.mix_norm = Activated(deter)
         self.gates = BlockLinear(deter, 3 * deter, blocks)
         self.prior_logits = mlp(deter, hidden, 2, stoch * classes)
-        self.post_logits = mlp(deter + token_size, hidden, 1, stoch * classes)
+        self.post_input = linear(deter + token_size, hidden)
+        self.post_logits = nn.Sequential(Activated(hidden), linear(hidden, stoch * classes))
 
     def initial(self, *batch: int) -> State:
         """The state before anything was seen: zeros."""
         like = self.gates.bias
         return State(like.new_zeros(*batch, self.deter), like.new_zeros(*batch, self.stoch, self.classes))
 
-    def drive(self, action: Tensor) -> Tensor:
-        """What ``action [..., A]`` puts into the core, ``[..., hidden]``; entries beyond ±1 count as ±1."""
-        driven: Tensor = self.from_action(action.clamp(-1.0, 1.0))
-        return driven
+    def cut(self) -> Cut:
+        """The weights of one unrolling; cutting them at every step would cost as much as the step."""
+        mix, size = self.mix.weight, self.deter // self.blocks
+        return Cut(
+            scale=torch.stack([self.deter_scale, self.stoch_scale]),
+            own=mix[:size].transpose(0, 1),
+            shared=mix[size : -self.hidden].flatten(1),
+            look=self.post_input.weight[:, : self.deter].t(),
+        )
 
-    def core(self, state: State, driven: Tensor) -> Tensor:
-        """Next deterministic state ``[B, deter]`` after a :meth:`drive` ``[B, hidden]``."""
+    def drive(self, action: Tensor) -> Tensor:
+        """What ``action [..., A]`` puts into the core, ``[..., deter]``; entries beyond ±1 count as ±1."""
+        inputs = self.from_action(action.clamp(-1.0, 1.0))
+        return F.linear(inputs, self.mix.weight[-self.hidden :].flatten(1).t(), self.mix.bias)
+
+    def look(self, token: Tensor) -> Tensor:
+        """What an encoded observation ``token [..., E]`` puts into the posterior, ``[..., hidden]``."""
+        return F.linear(token, self.post_input.weight[:, self.deter :], self.post_input.bias)
+
+    def core(self, state: State, driven: Tensor, cut: Cut) -> Tensor:
+        """Next deterministic state ``[B, deter]`` after a :meth:`drive` ``[B, deter]``."""
         batch = driven.shape[0]
-        inputs = torch.cat([self.from_deter(state.deter), self.from_stoch(state.stoch.flatten(-2)), driven], dim=-1)
-        grouped = state.deter.view(batch, self.blocks, -1)
-        shared = inputs.unsqueeze(1).expand(-1, self.blocks, -1)
-        mixed = self.mix_norm(self.mix(torch.cat([grouped, shared], dim=-1)).reshape(batch, -1))
-        reset, candidate, update = self.gates(mixed.view(batch, self.blocks, -1)).chunk(3, dim=-1)
+        inputs = torch.stack([self.from_deter(state.deter), self.from_stoch(state.stoch.flatten(-2))], dim=1)
+        inputs = rms_silu(inputs, cut.scale).flatten(1)
+        # Every block sees its own part of deter and all of the inputs, so these are one dense product.
+        shared = torch.addmm(driven, inputs, cut.shared).view(batch, self.blocks, -1)
+        own = state.deter.view(batch, self.blocks, -1)
+        mixed = torch.baddbmm(shared.transpose(0, 1), own.transpose(0, 1), cut.own).transpose(0, 1)
+        mixed = self.mix_norm(mixed.reshape(batch, -1)).view(batch, self.blocks, -1)
+        reset, candidate, update = self.gates(mixed).chunk(3, dim=-1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        deter: Tensor = torch.lerp(grouped, candidate, torch.sigmoid(update - 1)).reshape(batch, -1)
+        deter: Tensor = torch.lerp(own, candidate, torch.sigmoid(update - 1)).reshape(batch, -1)
         return deter
 
     def prior(self, deter: Tensor) -> Tensor:
         """Probabilities ``[..., S, C]`` of the latents expected in ``deter [..., deter]``."""
         return self._probs(self.prior_logits(deter))
 
-    def posterior(self, deter: Tensor, token: Tensor) -> Tensor:
-        """Probabilities ``[..., S, C]`` of the latents given an encoded observation ``token [..., E]``."""
-        return self._probs(self.post_logits(torch.cat([deter, token], dim=-1)))
-
-    def imagine(self, state: State, action: Tensor, noise: Tensor) -> State:
+    def imagine(self, state: State, action: Tensor, noise: Tensor, cut: Cut) -> State:
         """One step without looking: the state ``[B, ...]`` after ``action [B, A]``; ``noise [B, S]`` uniform."""
-        deter = self.core(state, self.drive(action))
+        deter = self.core(state, self.drive(action), cut)
         return State(deter, sample_latent(self.prior(deter), noise))
 
-    def observe(self, state: State, driven: Tensor, token: Tensor, noise: Tensor | None) -> tuple[State, Tensor]:
-        """One step with the observation ``token [B, E]`` that a :meth:`drive` ``[B, hidden]`` led to.
+    def observe(
+        self, state: State, driven: Tensor, looked: Tensor, noise: Tensor | None, cut: Cut
+    ) -> tuple[State, Tensor]:
+        """One step with an observation, of which :meth:`look` made ``looked [B, hidden]``, that a drive led to.
 
         Returns the state and the posterior ``[B, S, C]``; ``noise [B, S]`` as in :func:`sample_latent`.
         """
-        deter = self.core(state, driven)
-        probs = self.posterior(deter, token)
+        deter = self.core(state, driven, cut)
+        probs = self._probs(self.post_logits(torch.addmm(looked, deter, cut.look)))
         return State(deter, sample_latent(probs, noise)), probs
 
-    def observe_sequence(self, action: Tensor, token: Tensor, first: Tensor, noise: Tensor) -> tuple[State, Tensor]:
-        """States and posteriors of ``T`` observations.
+    def observe_sequence(
+        self, state: State, action: Tensor, token: Tensor, first: Tensor, noise: Tensor
+    ) -> tuple[State, Tensor]:
+        """States and posteriors of ``T`` observations, from the state ``[B, ...]`` before them.
 
         ``action [T, B, A]`` led to ``token [T, B, E]``; ``first`` bool ``[T, B]`` forgets what was before;
         ``noise [T, B, S]``. Returns a state ``[T, B, ...]`` and posteriors ``[T, B, S, C]``.
         """
-        # Only the core and the posterior must go step by step.
-        state, driven = self.initial(action.shape[1]), self.drive(action)
+        cut, driven, looked = self.cut(), self.drive(action), self.look(token)
         states, posteriors = [], []
         for t in range(action.shape[0]):
-            state, probs = self.observe(forget(state, first[t]), driven[t], token[t], noise[t])
+            state, probs = self.observe(forget(state, first[t]), driven[t], looked[t], noise[t], cut)
             states.append(state)
             posteriors.append(probs)
         deter, stoch = (torch.stack(parts) for parts in zip(*states, strict=True))

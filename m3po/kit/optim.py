@@ -36,6 +36,8 @@ class FlatAdam:
         self.gradient = torch.zeros_like(self.parameters)
         self.first_moment = torch.zeros_like(self.parameters)
         self.second_moment = torch.zeros_like(self.parameters)
+        # Kept, because fresh memory of that size costs the system as much as the arithmetic.
+        self._denominator = torch.empty_like(self.parameters)
         start = 0
         for p in module.parameters():
             end = start + p.numel()
@@ -57,7 +59,8 @@ class FlatAdam:
         beta1, beta2 = self.betas
         self.first_moment.lerp_(self.gradient, 1 - beta1)
         self.second_moment.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
-        denominator = self.second_moment.sqrt().div_((1 - beta2**self.steps) ** 0.5).add_(self.eps)
+        denominator = torch.sqrt(self.second_moment, out=self._denominator)
+        denominator.div_((1 - beta2**self.steps) ** 0.5).add_(self.eps)
         self.parameters.addcdiv_(self.first_moment, denominator, value=-self.learning_rate / (1 - beta1**self.steps))
 
     def state(self) -> dict[str, Any]:

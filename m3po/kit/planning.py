@@ -14,7 +14,7 @@ from torch import Tensor
 
 from m3po.kit.distributions import Gaussian
 
-__all__ = ["Candidates", "Model", "Plan", "imagine", "plan", "weigh"]
+__all__ = ["Candidates", "Elites", "Model", "Plan", "fit_elites", "imagine", "plan", "weigh"]
 
 
 class Model(Protocol):
@@ -122,3 +122,31 @@ def _fit(candidates: Candidates, weights: Tensor, min_std: float) -> Plan:
     mean = (share * candidates.u).sum(1)
     variance = (share * (candidates.u - mean.unsqueeze(1)) ** 2).sum(1)
     return Plan(Gaussian(mean, torch.sqrt(variance + min_std**2)), candidates, weights)
+
+
+class Elites(NamedTuple):
+    """The E best of some candidate sequences: ``actions`` ``[H, E, N, A]``, best first, and what they count for,
+    ``score`` ``[E, N]``, one in sum; ``mean, std`` ``[H, N, A]`` weighted by it."""
+
+    actions: Tensor
+    score: Tensor
+    mean: Tensor
+    std: Tensor
+
+
+def fit_elites(actions: Tensor, value: Tensor, *, num_elites: int, temperature: float) -> Elites:
+    """Fit a plan to the best of ``actions [H, S, N, A]`` of ``value [S, N]``.
+
+    Ω = exp(τ (φ − max φ)) over elites, μ = Σ Ω a / Σ Ω, σ² = Σ Ω (a − μ)² / Σ Ω   (TD-MPC, arXiv 2203.04955, eq. 4).
+    Unlike :func:`weigh`, τ is on values as they are.
+    """
+    if actions.shape[1:3] != value.shape:
+        raise ValueError(f"actions {tuple(actions.shape)} are not [H, S, N, A] with values [S, N] {tuple(value.shape)}")
+    best, place = value.topk(num_elites, dim=0)
+    score = torch.softmax(temperature * best, dim=0)
+    horizon, _, num_envs, size = actions.shape
+    elites = actions.gather(1, place[None, :, :, None].expand(horizon, num_elites, num_envs, size))
+    share = score[None, ..., None]
+    mean = (share * elites).sum(1)
+    std = (share * (elites - mean.unsqueeze(1)) ** 2).sum(1).sqrt()
+    return Elites(elites, score, mean, std)

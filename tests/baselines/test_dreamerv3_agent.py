@@ -77,8 +77,9 @@ def test_impossible_plans_are_named() -> None:
 
 def one_step(agent: DreamerV3, first: bool = False) -> Transition:
     zeros = np.zeros((N, 1), np.float32)
-    none = np.zeros(N, np.bool_)
-    return Transition(zeros, zeros, zeros[:, 0], zeros, none, none, none | first, np.zeros(N, np.int64))
+    none, task = np.zeros(N, np.bool_), np.zeros(N, np.int64)
+    extras = agent.act(agent.initial_carry(N), zeros, ~none, task, explore=True).extras
+    return Transition(zeros, zeros, zeros[:, 0], zeros, none, none, none | first, task, extras)
 
 
 def test_train_ratio_is_replayed_observations_per_decision() -> None:
@@ -94,6 +95,40 @@ def test_train_ratio_is_replayed_observations_per_decision() -> None:
             assert updates == 0
     # 34 rounds of 8 decisions earn 16 replayed observations each; an update uses 8 × 8.
     assert updates == 34 * 8 * 16 // 64
+
+
+def test_replay_keeps_the_state_that_a_decision_was_taken_in() -> None:
+    agent = DreamerV3(SPEC, TINY, seed=0, device="cpu")
+    carry, task, none = agent.initial_carry(N), np.zeros(N, np.int64), np.zeros(N, np.bool_)
+    states = []
+    for i in range(3):
+        observation = np.full((N, 1), float(i), np.float32)
+        decision = agent.act(carry, observation, none | (i == 0), task, explore=True)
+        reward = np.zeros(N, np.float32)
+        arguments = (observation, decision.action, reward, observation + 1, none, none, none | (i == 0), task)
+        agent.observe(Transition(*arguments, decision.extras))
+        carry = decision.carry
+        states.append(carry.state)
+    assert agent.replay is not None
+    storage = agent.replay.storage
+    for i, state in enumerate(states):
+        # Row 0 is the first observation; row i + 1 is where decision i led, from the state it was taken in.
+        assert np.array_equal(storage["deter"][:, i + 1], state.deter.half().numpy())
+        assert np.array_equal(storage["stoch"][:, i + 1], state.stoch.argmax(-1).numpy())
+    # Evaluation brings nothing to keep.
+    assert not agent.act(carry, observation, none, task, explore=False).extras
+
+
+def test_training_renews_the_states_in_replay() -> None:
+    agent = DreamerV3(SPEC, TINY, seed=0, device="cpu")
+    before = []
+    for i in range(8):
+        agent.observe(one_step(agent, first=i == 0))
+        assert agent.replay is not None
+        before.append(agent.replay.storage["deter"].copy())
+        agent.update()
+    assert agent.learner.optimizer.steps > 0
+    assert not np.array_equal(before[-1], agent.replay.storage["deter"])
 
 
 def test_evaluation_takes_the_mean_action() -> None:
@@ -126,7 +161,8 @@ def play(agent: DreamerV3, decisions: int, *, explore: bool, seed: int) -> float
         carry, reward = decision.carry, (decision.action * env.sign)[:, 0]
         rewards.append(reward.mean())
         if explore:
-            agent.observe(Transition(env.sign, decision.action, reward, env.sign, none, ended, first, task))
+            arguments = (env.sign, decision.action, reward, env.sign, none, ended, first, task, decision.extras)
+            agent.observe(Transition(*arguments))
             agent.update()
         if ended[0]:
             env.sign = env._signs()

@@ -60,8 +60,47 @@ def at(t: int) -> Tensor:
     return mark
 
 
+def kept(batch: int = B) -> dict[str, Tensor]:
+    """The latent state before a sequence as replay keeps it: all zero, so that every latent is of class 0."""
+    return {"deter": torch.zeros(batch, 16, dtype=torch.float16), "stoch": torch.zeros(batch, 3, dtype=torch.uint8)}
+
+
 def losses(own: Learner, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return own.world_model_losses(batch)[1]
+    return own.world_model_losses(batch, own.recalled(kept()))[1]
+
+
+def test_a_sequence_goes_on_from_the_state_before_it() -> None:
+    own, batch = learner(), rows(first=at(0))
+    generator = torch.Generator().manual_seed(8)
+    other = {
+        "deter": torch.randn(B, 16, generator=generator).half(),
+        "stoch": torch.randint(4, (B, 3), generator=generator, dtype=torch.uint8),
+    }
+    before = own.recalled(other)
+    assert torch.equal(before.stoch.argmax(-1), other["stoch"].long())
+    noise = own.generator.get_state()
+    plain, _ = own.world_model_losses(batch, own.recalled(kept()))
+    own.generator.set_state(noise)
+    changed, _ = own.world_model_losses(batch, before)
+    # The first sequence begins an episode and forgets; the others go on.
+    assert torch.equal(plain.deter[:, 0], changed.deter[:, 0])
+    assert (plain.deter[0, 1:] != changed.deter[0, 1:]).any(-1).all()
+
+
+def test_an_update_gives_the_states_it_found() -> None:
+    own, batch = learner(), rows()
+    noise = own.generator.get_state()
+    expected, _ = own.world_model_losses(batch, own.recalled(kept()))
+    own.generator.set_state(noise)
+    metrics, found = own.update(batch, kept())
+    assert torch.equal(found.deter, expected.deter)
+    assert not found.stoch.requires_grad
+    # One state is kept as half precision and classes, and comes back within its rounding of 2⁻¹¹.
+    again = own.recalled(found.kept())
+    torch.testing.assert_close(again.deter, found.deter, atol=2**-11, rtol=2**-11)
+    torch.testing.assert_close(again.stoch, found.stoch)
+    assert metrics["updates"] == 1
+    assert metrics["parameters"] == sum(p.numel() for p in own.optimizer.parameters)
 
 
 def test_reward_and_value_start_at_zero() -> None:
@@ -82,7 +121,7 @@ def test_truncation_does_not_teach_that_an_episode_ends() -> None:
 def test_the_discount_is_part_of_continuing() -> None:
     own = learner(TINY.model_copy(update={"horizon": 4.0}))
     batch = rows(terminal=at(3))
-    states, found = own.world_model_losses(batch)
+    states, found = own.world_model_losses(batch, own.recalled(kept()))
     probability = torch.sigmoid(own.model.continuation(own.model.feature(states, batch["task"])))
     # Binary cross-entropy with targets γ = 1 − 1/4, and 0 at the one terminal.
     target = torch.where(at(3), 0.0, 0.75)
@@ -98,16 +137,16 @@ def test_padding_changes_nothing() -> None:
     noisy = {name: value.clone() for name, value in batch.items()}
     noisy["observation"][..., 2][odd] = float("nan")
     noisy["action"][..., 1][odd] = 0.7
-    clean = learner(env_spec=env_spec).update(batch)
-    assert clean == learner(env_spec=env_spec).update(noisy)
+    clean, _ = learner(env_spec=env_spec).update(batch, kept())
+    assert clean == learner(env_spec=env_spec).update(noisy, kept())[0]
     noisy["observation"][..., 1][odd] += 1.0
-    assert clean != learner(env_spec=env_spec).update(noisy)
+    assert clean != learner(env_spec=env_spec).update(noisy, kept())[0]
 
 
 def test_padded_reconstructions_and_actions_get_no_gradient() -> None:
     own = learner(env_spec=spec((3, 2), (2, 1)))
     task = torch.ones(T, B, dtype=torch.int64)
-    states, model_losses = own.world_model_losses(rows(task=task))
+    states, model_losses = own.world_model_losses(rows(task=task), own.recalled(kept()))
     last = own.model.decoder[-1].bias
     (gradient,) = torch.autograd.grad(model_losses["reconstruction"], last, retain_graph=True)
     assert gradient[2] == 0
@@ -180,8 +219,8 @@ def test_dreams_behind_a_probable_end_count_little() -> None:
 def test_replayed_values_stop_at_an_episodes_end() -> None:
     own = learner(TINY.model_copy(update={"horizon": 10.0}))
     seen: list[Tensor] = []
-    original = own.critic.loss
-    own.critic.loss = lambda logits, target: (seen.append(target), original(logits, target))[1]  # type: ignore[method-assign]
+    original = own.critic.losses
+    own.critic.losses = lambda logits, *targets: (seen.append(targets[0]), original(logits, *targets))[1]  # type: ignore[method-assign]
     reward = torch.ones(T, B)
     states = State(torch.zeros(T, B, 16), torch.zeros(T, B, 3, 4))
     boot = torch.full((T, B), 100.0)
@@ -216,7 +255,7 @@ def test_one_update_moves_every_network() -> None:
     own = learner()
     before = {name: value.clone() for name, value in own.modules.state_dict().items()}
     for _ in range(3):
-        metrics = own.update(rows())
+        metrics, _ = own.update(rows(), kept())
     assert all(np.isfinite(value) for value in metrics.values())
     after = own.modules.state_dict()
     still = {name for name, value in before.items() if torch.equal(value, after[name])}
@@ -235,10 +274,23 @@ def test_the_slow_critic_follows() -> None:
         torch.testing.assert_close(fast - slow, 0.98 * old)
 
 
+def test_the_critic_is_pulled_towards_the_slow_one() -> None:
+    plain, pulled = (learner(TINY.model_copy(update={"slow_coef": coef})) for coef in (0.0, 2.0))
+    feature, returns = torch.randn(7, plain.model.feature_size), torch.full((7,), 3.0)
+    # Both heads start uniform: every cross-entropy is ln 255, and the pull adds twice one.
+    for own, expected in ((plain, np.log(255)), (pulled, 3 * np.log(255))):
+        loss = own._critic_loss(own.critic(feature), feature, returns)
+        torch.testing.assert_close(loss, torch.full((7,), float(expected)))
+    with torch.no_grad():
+        plain.critic.logits[-1].bias.copy_(torch.linspace(-1, 1, TINY.bins))
+    logits = plain.critic(feature)
+    assert torch.equal(plain._critic_loss(logits, feature, returns), plain.critic.losses(logits, returns)[:, 0])
+
+
 def test_dreams_start_from_the_last_observations() -> None:
     own = learner(TINY.model_copy(update={"imagine_last": 2}))
     seen = []
     original = own.imagine
     own.imagine = lambda state, task: (seen.append(len(task)), original(state, task))[1]  # type: ignore[method-assign]
-    own.update(rows())
+    own.update(rows(), kept())
     assert seen == [2 * B]

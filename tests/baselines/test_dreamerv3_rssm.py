@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.dreamerv3.nets import BlockLinear
+from baselines.dreamerv3.nets import EPS, BlockLinear, rms_silu
 from baselines.dreamerv3.rssm import RSSM, State, categorical_kl, forget, kl_losses, mixed_probs, sample_latent
 from m3po.kit.seeding import initialised_from
 
@@ -31,12 +32,14 @@ def random_state(batch: int = B) -> State:
 
 def test_shapes(rssm: RSSM) -> None:
     first = torch.zeros(T, B, dtype=torch.bool)
-    states, post = rssm.observe_sequence(torch.zeros(T, B, A), torch.zeros(T, B, E), first, torch.rand(T, B, 3))
+    action, token = torch.zeros(T, B, A), torch.zeros(T, B, E)
+    states, post = rssm.observe_sequence(rssm.initial(B), action, token, first, torch.rand(T, B, 3))
     assert states.deter.shape == (T, B, 16)
     assert states.stoch.shape == post.shape == (T, B, 3, 5)
     assert states.feature().shape == (T, B, 16 + 3 * 5)
     assert rssm.prior(states.deter).shape == (T, B, 3, 5)
-    imagined = rssm.imagine(State(states.deter[0], states.stoch[0]), torch.zeros(B, A), torch.rand(B, 3))
+    start = State(states.deter[0], states.stoch[0])
+    imagined = rssm.imagine(start, torch.zeros(B, A), torch.rand(B, 3), rssm.cut())
     assert imagined.deter.shape == (B, 16)
     assert imagined.stoch.shape == (B, 3, 5)
 
@@ -103,9 +106,21 @@ def test_below_the_free_nats_nothing_is_learned() -> None:
     assert gradient.abs().sum() == 0
 
 
+def test_normalising_and_its_gradient() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(4, 2, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    for scale_shape in ((6,), (2, 6)):
+        scale = torch.rand(scale_shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        y = rms_silu(x, scale)
+        torch.testing.assert_close(y, F.silu(F.rms_norm(x, (6,), eps=EPS) * scale))
+        with torch.no_grad():
+            torch.testing.assert_close(rms_silu(x, scale), y)
+        assert torch.autograd.gradcheck(rms_silu, (x, scale))
+
+
 def dense_of(layer: BlockLinear) -> Tensor:
     """The full weight matrix ``[inputs, outputs]`` with zeros outside the blocks."""
-    return torch.block_diag(*layer.weight.detach())
+    return torch.block_diag(*layer.weight.detach().unbind(1))
 
 
 def test_block_linear_is_a_masked_dense_layer() -> None:
@@ -118,11 +133,20 @@ def test_block_linear_is_a_masked_dense_layer() -> None:
 
 
 def test_core_equals_a_dense_gru_with_masked_blocks(rssm: RSSM) -> None:
+    generator = torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        for parameter in rssm.parameters():
+            # Biases and scales too, which all begin as zeros and ones.
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     state, action = random_state(), torch.tensor([[0.5, -3.0]]).expand(B, A)
+
+    def normed(x: Tensor, scale: Tensor) -> Tensor:
+        return F.silu(F.rms_norm(x, x.shape[-1:], scale, EPS))
+
     inputs = torch.cat(
         [
-            rssm.from_deter(state.deter),
-            rssm.from_stoch(state.stoch.flatten(-2)),
+            normed(rssm.from_deter(state.deter), rssm.deter_scale),
+            normed(rssm.from_stoch(state.stoch.flatten(-2)), rssm.stoch_scale),
             rssm.from_action(torch.tensor([[0.5, -1.0]]).expand(B, A)),
         ],
         dim=-1,
@@ -134,7 +158,15 @@ def test_core_equals_a_dense_gru_with_masked_blocks(rssm: RSSM) -> None:
     reset, candidate, update = (gates[:, :, i].reshape(B, 16) for i in range(3))
     update = torch.sigmoid(update - 1)
     expected = update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * state.deter
-    torch.testing.assert_close(rssm.core(state, rssm.drive(action)), expected)
+    torch.testing.assert_close(rssm.core(state, rssm.drive(action), rssm.cut()), expected)
+
+
+def test_the_posterior_sees_deter_and_token(rssm: RSSM) -> None:
+    state, token = random_state(), torch.randn(B, E, generator=torch.Generator().manual_seed(7))
+    driven = rssm.drive(torch.zeros(B, A))
+    after, probs = rssm.observe(state, driven, rssm.look(token), None, rssm.cut())
+    logits = rssm.post_logits(rssm.post_input(torch.cat([after.deter, token], dim=-1)))
+    torch.testing.assert_close(probs, mixed_probs(logits.view(B, 3, 5), 0.01))
 
 
 def test_forgetting_is_per_environment() -> None:
@@ -148,6 +180,6 @@ def test_a_sequence_forgets_where_an_episode_begins(rssm: RSSM) -> None:
     action, token = torch.zeros(T, B, A), torch.randn(T, B, E, generator=generator)
     noise, first = torch.rand(T, B, 3, generator=generator), torch.zeros(T, B, dtype=torch.bool)
     first[2] = True
-    whole, _ = rssm.observe_sequence(action, token, first, noise)
-    rest, _ = rssm.observe_sequence(action[2:], token[2:], first[2:], noise[2:])
+    whole, _ = rssm.observe_sequence(random_state(), action, token, first, noise)
+    rest, _ = rssm.observe_sequence(rssm.initial(B), action[2:], token[2:], first[2:], noise[2:])
     torch.testing.assert_close(whole.deter[2:], rest.deter)

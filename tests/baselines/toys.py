@@ -33,13 +33,14 @@ def spec_of(observation_sizes: Sequence[int], action_sizes: Sequence[int], actio
 
 
 def mean_returns(agent: Agent, tasks: Sequence[Task] = TASKS) -> list[float]:
-    """Mean return of each task over 20 evaluation episodes of an agent without memory."""
+    """Mean return of each task over 20 evaluation episodes."""
     K = len(tasks)
     with VectorEnv(tasks, 20 * K, seed=0, stream="evaluate") as env:
         step, done = env.reset(), np.zeros(20 * K, np.bool_)
-        returns = np.zeros(20 * K)
+        returns, carry = np.zeros(20 * K), agent.initial_carry(20 * K)
         while not done.all():
-            step = env.step(agent.act(None, step.observation, step.first, step.task, explore=False).action)
+            decision = agent.act(carry, step.observation, step.first, step.task, explore=False)
+            step, carry = env.step(decision.action), decision.carry
             returns += np.where(done, 0, step.reward)
             done |= step.terminated | step.truncated
         return [float(returns[env.task == k].mean()) for k in range(K)]

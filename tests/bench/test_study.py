@@ -73,7 +73,7 @@ def test_all_errors_at_once_with_their_positions(write_suite: WriteSuite) -> Non
     assert _errors(path) == [
         "7:21: 'batch' of agent 'nudge' is 'x': input should be a valid integer, unable to parse string as an integer",
         "7:11: unknown nudge key 'rat'; nearest: 'rate'; known: batch, fault, pause, preset, rate",
-        "8:3: unknown agent 'radnom'; nearest: 'random'; known: dreamerv3, m3po, nudge, ppo, random, sac",
+        "8:3: unknown agent 'radnom'; nearest: 'random'; known: dreamerv3, m3po, nudge, ppo, random, sac, tdmpc2",
         "9:3: agent 'other' cannot work: batch (9) is above the 4 environments",
     ]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from m3po.kit.optim import FlatAdam
+from m3po.kit.optim import FlatAdam, clip_grad_norm
 
 
 def module() -> nn.Sequential:
@@ -86,3 +86,13 @@ def test_restored_optimiser_goes_on_as_the_saved_one() -> None:
         loss(each_net, x).backward()
         each.step()
     assert torch.equal(parameters(net), parameters(other_net))
+
+
+def test_gradients_of_several_optimisers_are_shortened_together() -> None:
+    nets = [nn.Linear(1, 1, bias=False) for _ in range(2)]
+    optimizers = [FlatAdam(net, 0.1) for net in nets]
+    for optimizer, gradient in zip(optimizers, (3.0, 4.0), strict=True):
+        optimizer.gradient.fill_(gradient)
+    # √(3² + 4²) = 5 is shortened to 1: a fifth of each.
+    assert clip_grad_norm(optimizers, 1.0).item() == pytest.approx(5.0)
+    assert [o.gradient.item() for o in optimizers] == pytest.approx([0.6, 0.8])

@@ -9,7 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3po.kit.symlog import symexp, symexp_bins, symlog, two_hot, two_hot_loss, two_hot_mean
+from m3po.kit.symlog import (
+    symexp,
+    symexp_bins,
+    symlog,
+    symmetric_two_hot_mean,
+    two_hot,
+    two_hot_loss,
+    two_hot_losses,
+    two_hot_mean,
+)
 
 BINS = torch.tensor([-1.0, 0.0, 2.0])
 
@@ -67,6 +76,15 @@ def test_two_hot_loss_is_least_at_the_target() -> None:
     assert logits.grad[0].tolist() == pytest.approx([1 / 3, 1 / 3 - 0.75, 1 / 3 - 0.25])
 
 
+def test_one_prediction_against_several_targets() -> None:
+    log_probs = torch.log(torch.tensor([[0.25, 0.5, 0.25]]))
+    # 0.5 as above; 2 is the last bin, whose probability is 1/4.
+    expected = [0.75 * math.log(2) + 0.25 * math.log(4), math.log(4)]
+    assert two_hot_losses(log_probs, torch.tensor([[0.5, 2.0]]), BINS)[0].tolist() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="do not match"):
+        two_hot_losses(log_probs, torch.tensor([0.5]), BINS)
+
+
 def test_two_hot_mean_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.25, 0.5, 0.25]]))
     # 0.25·(−1) + 0.5·0 + 0.25·2 = 0.25.
@@ -87,3 +105,16 @@ def test_shapes_are_checked() -> None:
         two_hot(torch.zeros(1), torch.zeros(1))
     with pytest.raises(ValueError, match="do not match targets"):
         two_hot_loss(torch.zeros(2, 3), torch.zeros(3), BINS)
+
+
+def test_symmetric_two_hot_mean_is_the_same() -> None:
+    logits = torch.log(torch.tensor([[0.125, 0.25, 0.625]]))
+    # 0.125·(−2) + 0.25·0 + 0.625·2 = 1.
+    assert symmetric_two_hot_mean(logits, torch.tensor([-2.0, 0.0, 2.0])).item() == pytest.approx(1.0)
+    bins = symexp_bins(255)
+    assert symmetric_two_hot_mean(torch.zeros(2, 255), bins).tolist() == [0, 0]
+    # In double precision: bins of e²⁰ cancel to what is left of them.
+    logits = torch.randn(50, 255, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(symmetric_two_hot_mean(logits, bins.double()), two_hot_mean(logits, bins.double()))
+    with pytest.raises(ValueError, match="odd"):
+        symmetric_two_hot_mean(torch.zeros(1, 2), torch.tensor([-1.0, 1.0]))

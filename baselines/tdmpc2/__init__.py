@@ -1,0 +1,1 @@
+"""TD-MPC2: planning in an implicit world model with a policy prior (Hansen et al. 2024), for one task or many."""
