@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from suites.spec import EnvSpec, VectorStep
 
 __all__ = [
+    "PARAMETERS",
     "UPDATES",
     "Agent",
     "AgentConfig",
@@ -52,6 +53,9 @@ Metrics: TypeAlias = Mapping[str, float]
 
 UPDATES = "updates"
 """A metric that means the same to every agent, and against which reports draw scores: gradient updates so far."""
+
+PARAMETERS = "parameters"
+"""Another one, told beside scores: numbers that training moves; copies that only follow them do not count."""
 
 
 @dataclass(frozen=True)
