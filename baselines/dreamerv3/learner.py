@@ -144,14 +144,16 @@ class Learner:
         c, model, cut = self.config, self.model, self.model.rssm.cut()
         normal = self._normal(c.imagination, *task.shape, self.actor.mean.out_features)
         uniform = self._uniform(c.imagination, *task.shape, c.stoch)
-        features, actions = [model.feature(state, task)], []
+        # One buffer, because a list of features and their stack would be the largest memory of an update, twice.
+        feature = torch.empty(c.imagination + 1, len(task), model.feature_size, device=self.device)
+        feature[0] = model.feature(state, task)
+        action = torch.empty_like(normal)
         for t in range(c.imagination):
-            actions.append(self.actor(features[-1]).sample(normal[t]))
-            state = model.rssm.imagine(state, model.control(actions[-1], task), uniform[t], cut)
-            features.append(model.feature(state, task))
-        feature = torch.stack(features)
+            action[t] = self.actor(feature[t]).sample(normal[t])
+            state = model.rssm.imagine(state, model.control(action[t], task), uniform[t], cut)
+            feature[t + 1] = model.feature(state, task)
         reward = model.reward.mean(model.reward(feature))
-        return Imagined(feature, torch.stack(actions), reward, torch.sigmoid(model.continuation(feature)))
+        return Imagined(feature, action, reward, torch.sigmoid(model.continuation(feature)))
 
     def actor_critic_losses(self, dream: Imagined, task: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns ``[H, R]`` of a dream; REINFORCE with them, scaled to about one; the critic's regression to them."""
