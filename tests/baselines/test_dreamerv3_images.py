@@ -155,7 +155,7 @@ def play(agent: DreamerV3, env: Lamp, carry: Belief, decisions: int, *, explore:
 
 def test_learns_to_answer_what_it_sees() -> None:
     agent = DreamerV3(images(), TINY, seed=0, device="cpu")
-    play(agent, Lamp(2), agent.initial_carry(N), 120)
+    play(agent, Lamp(2), agent.initial_carry(N), 96)
     _, score = play(agent, Lamp(1), agent.initial_carry(N), 24, explore=False)
     # 1 is perfect; answering the same whatever is shown earns 0.
     assert score > 0.7
