@@ -7,6 +7,6 @@ differs:
   than bfloat16, and classes instead of one-hot vectors, which is the same in less memory;
 * evaluation takes the mode of the latents and the mean of the actor, where the original samples both: what this harness
   compares acts without exploring;
-* in joint suites the task's one-hot code is appended to observations, actions and features; the original knows no tasks;
+* in joint suites the task's one-hot code is appended to observations, actions and features; the original has one task;
 * replay keeps 1 million observations instead of 5, which is memory: ``replay_capacity`` says how much.
 """

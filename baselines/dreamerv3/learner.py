@@ -82,7 +82,7 @@ class Learner:
         )
 
     def update(self, rows: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> tuple[dict[str, float], State]:
-        """One gradient step on ``rows [T, B, ...]`` of replay, from the latent state ``before [B, ...]`` kept with them.
+        """One gradient step on replayed ``rows [T, B, ...]``, from the latent state ``before [B, ...]`` kept with them.
 
         Returns metrics and the states ``[T, B, ...]`` that the step started from.
         """
