@@ -22,8 +22,9 @@ class Protocol:
     """How an episode was run and scored; ``low`` is normalised to 0 and ``high`` to 1."""
 
     name: str
-    action_repeat: int
-    decisions: int
+    action_repeat: int | None
+    decisions: int | None
+    """Of an episode. Both are unknown where results came as a table."""
     score: str
     low: float
     high: float
@@ -76,6 +77,17 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """One value of an agent's configuration: who set it, and what it means and where its default comes from."""
+
+    agent: str
+    field: str
+    value: str
+    set_by: str
+    about: str
+
+
+@dataclass(frozen=True)
 class ExpectedCell:
     """A training run that the suite asks for."""
 
@@ -104,6 +116,8 @@ class Study:
     held_out: tuple[Task, ...] = ()
     """Those that were only evaluated."""
     sweep: Sweep | None = None
+    settings: tuple[Setting, ...] = ()
+    """Of all agents, where known."""
 
     @property
     def evaluated(self) -> tuple[Task, ...]:
@@ -227,6 +241,7 @@ def read_study(folder: Path) -> Study:
         cells=tuple(_expected_cell(item) for item in record.records("cells")),
         held_out=tuple(task_of(item) for item in record.records("held_out")) if "held_out" in record.content else (),
         sweep=_sweep(record.record("sweep")) if record.content.get("sweep") is not None else None,
+        settings=tuple(_settings(record.record("settings"))) if "settings" in record.content else (),
     )
     _check(study, path)
     return study
@@ -261,6 +276,14 @@ def _sweep(record: Record) -> Sweep:
         for point in record.records("points")
     )
     return Sweep(record.text("key"), points)
+
+
+def _settings(record: Record) -> Iterator[Setting]:
+    for agent in record.content:
+        for item in record.records(str(agent)):
+            value = item.content.get("value")
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield Setting(str(agent), item.text("field"), text, item.text("set_by"), item.text("about"))
 
 
 def _expected_cell(record: Record) -> ExpectedCell:

@@ -69,10 +69,8 @@ class Learner:
                 "scale": self.scale,
             }
         ).to(self.device)
-        learned = [p for p in self.modules.parameters() if p.requires_grad]
-        self.parameters = float(sum(p.numel() for p in learned))
         self.optimizer = LaProp(
-            learned,
+            (p for p in self.modules.parameters() if p.requires_grad),
             learning_rate=c.learning_rate,
             warmup=c.warmup,
             agc=c.agc,
@@ -111,7 +109,8 @@ class Learner:
         metrics |= {"imagined_return": returns.mean(), "return_scale": self.scale.scale()[0]}
         # All in one go: each number fetched from an accelerator would wait for it.
         numbers = dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
-        return numbers | {UPDATES: float(self.optimizer.steps), PARAMETERS: self.parameters}, found
+        size = sum(p.numel() for p in self.optimizer.parameters)
+        return numbers | {UPDATES: float(self.optimizer.steps), PARAMETERS: float(size)}, found
 
     def recalled(self, kept: Mapping[str, Tensor]) -> State:
         """The state that :meth:`~baselines.dreamerv3.rssm.State.kept` described."""
