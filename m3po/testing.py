@@ -13,6 +13,7 @@ agent lives through that about eight times.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import pickletools
 import random
@@ -45,15 +46,21 @@ Make = Callable[[int], Agent]
 
 
 def check_agent(
-    agent_class: type[Any], config: AgentConfig | None = None, *, device: str = "cpu", learns: bool = True
+    agent_class: type[Any],
+    config: AgentConfig | None = None,
+    *,
+    device: str = "cpu",
+    learns: bool = True,
+    images: bool = False,
 ) -> None:
     """Raise ``AssertionError`` naming the first clause of the contract that ``agent_class`` breaks.
 
     ``config`` defaults to the agent's own defaults; ``learns=False`` is for agents that never update. The environments
-    are synthetic: one task, and three tasks of different sizes, all with terminations and truncations.
+    are synthetic: one task, and three tasks of different sizes, all with terminations and truncations; with ``images``,
+    for agents that see them, tasks of images too.
     """
     config = _check_config(agent_class, config)
-    for spec in (_spec((4,), (2,)), _spec((5, 3, 2), (1, 3, 2))):
+    for spec in (_spec((4,), (2,)), _spec((5, 3, 2), (1, 3, 2)), *((_image_spec((1, 3)),) if images else ())):
 
         def make(seed: int, spec: EnvSpec = spec) -> Agent:
             agent: Agent = agent_class(spec, config, seed=seed, device=device)
@@ -100,6 +107,7 @@ class _FakeEnv:
         self.spec = spec
         self.task = np.arange(num_envs, dtype=np.int64) % spec.num_tasks
         self.padding = padding
+        self.images = len(spec.observation_shape) > 1
         self.generator = np.random.default_rng(12)
         self.padding_generator = np.random.default_rng(13)
         self.age = np.zeros(num_envs, np.int64)
@@ -122,17 +130,21 @@ class _FakeEnv:
         reward = -np.square(self.state[:, 0]).astype(np.float32)
         next_observation = self._observation()
         self.state = np.where(ended[:, None], self._normal(self.generator), self.state)
-        observation = np.where(ended[:, None], self._observation(), next_observation)
+        observation = next_observation.copy()
+        observation[ended] = self._observation()[ended]
         self.age[ended] = 0
         self.episode[ended] += 1
         return VectorStep(observation, next_observation, reward, terminated, truncated, ended, self.task.copy())
 
-    def _observation(self) -> NDArray[np.float32]:
+    def _observation(self) -> NDArray[Any]:
+        if self.images:
+            colour = (128 + 64 * self.state[:, :3]).clip(0, 255).astype(np.uint8)
+            return np.broadcast_to(colour[:, None, None], (len(colour), *self.spec.observation_shape)).copy()
         padding = self.padding * self._normal(self.padding_generator)
         return np.where(self.spec.observation_mask[self.task], self.state, padding).astype(np.float32)
 
     def _normal(self, generator: np.random.Generator) -> NDArray[np.float64]:
-        return generator.normal(size=(len(self.task), self.spec.observation_size))
+        return generator.normal(size=(len(self.task), 3 if self.images else self.spec.observation_size))
 
 
 class _Session:
@@ -179,6 +191,12 @@ def _spec(observation_sizes: tuple[int, ...], action_sizes: tuple[int, ...]) -> 
         action_repeat=np.ones(K, np.int64),
         task_names=tuple(f"task-{k}" for k in range(K)),
     )
+
+
+def _image_spec(action_sizes: tuple[int, ...]) -> EnvSpec:
+    shape = (64, 64, 3)
+    plain = _spec((math.prod(shape),) * len(action_sizes), action_sizes)
+    return dataclasses.replace(plain, observation_shape=shape, observation_dtype="uint8")
 
 
 def _act(agent: Agent, spec: EnvSpec, carry: Carry, step: VectorStep, *, explore: bool) -> Decision:

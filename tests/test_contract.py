@@ -57,6 +57,7 @@ TINY: Mapping[str, Mapping[str, Any]] = {
         "blocks": 2,
         "units": 8,
         "layers": 1,
+        "depth": 1,
         "bins": 11,
         "batch_size": 2,
         "batch_length": 4,
@@ -68,13 +69,15 @@ TINY: Mapping[str, Mapping[str, Any]] = {
     },
 }
 OURS = ("baselines.", "m3po.")
+SEEING = ("random", "dreamerv3")
 AGENTS = {point.name: point for point in entry_points(group="m3po.agents") if point.value.startswith(OURS)}
 
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_built_in_agent_passes(name: str) -> None:
     agent_class = AGENTS[name].load()
-    check_agent(agent_class, agent_class.Config(**TINY[name]), learns=name != "random")
+    config = agent_class.Config(**TINY[name])
+    check_agent(agent_class, config, learns=name != "random", images=name in SEEING)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def test_other_forms_of_m3po_pass(form: Mapping[str, Any]) -> None:
     check_agent(agent_class, agent_class.Config(**M3PO, **form))
 
 
-@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"random"}))
+@pytest.mark.parametrize("name", sorted(set(AGENTS) - set(SEEING)))
 def test_an_agent_of_vectors_says_so_when_it_is_shown_images(name: str) -> None:
     images = EnvSpec(
         observation_shape=(64, 64, 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any, ClassVar
@@ -273,3 +274,22 @@ def test_global_generators_come_back_as_they_were() -> None:
 
 def test_agent_that_never_learns_may_say_so() -> None:
     check_agent(NeverUpdates, learns=False)
+
+
+class SeesImages(Correct):
+    def act(self, carry: Any, observation: Any, first: Any, task: Any, *, explore: bool) -> Decision:
+        flat = observation.reshape(len(observation), -1)
+        return super().act(carry, flat / 255 if observation.ndim > 2 else flat, first, task, explore=explore)
+
+
+class FailsOnImages(SeesImages):
+    def update(self) -> dict[str, float]:
+        images = len(self.spec.observation_shape) > 1
+        return {name: math.nan if images else value for name, value in super().update().items()}
+
+
+def test_agents_that_see_images_are_shown_some() -> None:
+    check_agent(SeesImages, images=True)
+    check_agent(FailsOnImages)
+    with pytest.raises(AssertionError, match="finite floats"):
+        check_agent(FailsOnImages, images=True)

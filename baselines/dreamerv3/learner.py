@@ -69,10 +69,8 @@ class Learner:
                 "scale": self.scale,
             }
         ).to(self.device)
-        learned = [p for p in self.modules.parameters() if p.requires_grad]
-        self.parameters = float(sum(p.numel() for p in learned))
         self.optimizer = LaProp(
-            learned,
+            (p for p in self.modules.parameters() if p.requires_grad),
             learning_rate=c.learning_rate,
             warmup=c.warmup,
             agc=c.agc,
@@ -82,7 +80,7 @@ class Learner:
         )
 
     def update(self, rows: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> tuple[dict[str, float], State]:
-        """One gradient step on ``rows [T, B, ...]`` of replay, from the kept latent state ``before [B, ...]`` them.
+        """One gradient step on replayed ``rows [T, B, ...]``, from the latent state ``before [B, ...]`` kept with them.
 
         Returns metrics and the states ``[T, B, ...]`` that the step started from.
         """
@@ -111,7 +109,8 @@ class Learner:
         metrics |= {"imagined_return": returns.mean(), "return_scale": self.scale.scale()[0]}
         # All in one go: each number fetched from an accelerator would wait for it.
         numbers = dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
-        return numbers | {UPDATES: float(self.optimizer.steps), PARAMETERS: self.parameters}, found
+        size = sum(p.numel() for p in self.optimizer.parameters)
+        return numbers | {UPDATES: float(self.optimizer.steps), PARAMETERS: float(size)}, found
 
     def recalled(self, kept: Mapping[str, Tensor]) -> State:
         """The state that :meth:`~baselines.dreamerv3.rssm.State.kept` described."""
@@ -144,14 +143,16 @@ class Learner:
         c, model, cut = self.config, self.model, self.model.rssm.cut()
         normal = self._normal(c.imagination, *task.shape, self.actor.mean.out_features)
         uniform = self._uniform(c.imagination, *task.shape, c.stoch)
-        features, actions = [model.feature(state, task)], []
+        # One buffer, because a list of features and their stack would be the largest memory of an update, twice.
+        feature = torch.empty(c.imagination + 1, len(task), model.feature_size, device=self.device)
+        feature[0] = model.feature(state, task)
+        action = torch.empty_like(normal)
         for t in range(c.imagination):
-            actions.append(self.actor(features[-1]).sample(normal[t]))
-            state = model.rssm.imagine(state, model.control(actions[-1], task), uniform[t], cut)
-            features.append(model.feature(state, task))
-        feature = torch.stack(features)
+            action[t] = self.actor(feature[t]).sample(normal[t])
+            state = model.rssm.imagine(state, model.control(action[t], task), uniform[t], cut)
+            feature[t + 1] = model.feature(state, task)
         reward = model.reward.mean(model.reward(feature))
-        return Imagined(feature, torch.stack(actions), reward, torch.sigmoid(model.continuation(feature)))
+        return Imagined(feature, action, reward, torch.sigmoid(model.continuation(feature)))
 
     def actor_critic_losses(self, dream: Imagined, task: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns ``[H, R]`` of a dream; REINFORCE with them, scaled to about one; the critic's regression to them."""

@@ -141,7 +141,7 @@ class WorldModel(nn.Module):
 
     def feature(self, state: State, task: Tensor) -> Tensor:
         """What every head sees, ``[..., F]``."""
-        return torch.cat([state.feature(), self.code(task)], dim=-1)
+        return torch.cat([state.deter, state.stoch.flatten(-2), self.code(task)], dim=-1)
 
     def continuation(self, feature: Tensor) -> Tensor:
         """Logits ``[...]`` that the episode goes on; the discount is part of the probability."""

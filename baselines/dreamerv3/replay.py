@@ -28,13 +28,13 @@ LATENT = ("deter", "stoch")
 class Sequences(NamedTuple):
     """B sequences of T rows: ``rows {name: [T, B, ...]}``, the latent state ``before {name: [B, ...]}`` their first.
 
-    ``env [B]`` and ``place [T, B]`` say where in the rings they are.
+    ``env [B]`` and ``begin [B]`` say which rows they are: the environment, and how many rows it had had before.
     """
 
     rows: dict[str, Tensor]
     before: dict[str, Tensor]
     env: NDArray[np.int64]
-    place: NDArray[np.int64]
+    begin: NDArray[np.int64]
 
 
 class ArrivalReplay:
@@ -95,7 +95,7 @@ class ArrivalReplay:
         storage = self.storage.items()
         rows = {name: self._tensor(store[env, place], device) for name, store in storage if name not in LATENT}
         before = {name: self._tensor(store[env, place[0]], device) for name, store in storage if name in LATENT}
-        return Sequences(rows, before, env, place)
+        return Sequences(rows, before, env, begin)
 
     def _choose(self, batch: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Environments ``[B]`` and the numbers ``[B]`` of the rows that sequences begin with."""
@@ -119,10 +119,13 @@ class ArrivalReplay:
     def refresh(self, sequences: Sequences, latent: Mapping[str, Tensor]) -> None:
         """Keep the states ``{name: [T, B, ...]}`` that training found at the rows of ``sequences``.
 
-        The state at one row is the one that the next row starts from.
+        The state at one row is kept with the next, which starts from it; the newest row of all has none yet.
         """
+        following = sequences.begin + np.arange(1, self.length + 1)[:, None]
+        env = np.broadcast_to(sequences.env, following.shape)
+        there = following < self.added[env]
         for name in LATENT:
-            self.storage[name][sequences.env, sequences.place[1:]] = latent[name][:-1].cpu().numpy()
+            self.storage[name][env[there], following[there] % self.size] = latent[name].cpu().numpy()[there]
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs."""

@@ -25,10 +25,6 @@ class State(NamedTuple):
     deter: Tensor
     stoch: Tensor
 
-    def feature(self) -> Tensor:
-        """Both parts side by side, ``[..., deter + S·C]``."""
-        return torch.cat([self.deter, self.stoch.flatten(-2)], dim=-1)
-
     def kept(self) -> dict[str, Tensor]:
         """As replay keeps it: ``deter`` in half precision and the classes of ``stoch`` as bytes ``[..., S]``."""
         return {"deter": self.deter.half(), "stoch": self.stoch.argmax(-1).to(torch.uint8)}

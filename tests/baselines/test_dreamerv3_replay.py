@@ -93,14 +93,26 @@ def test_training_brings_states_up_to_date() -> None:
     replay.refresh(sequences, {"deter": -number.unsqueeze(-1).half(), "stoch": (number + 100).unsqueeze(-1).byte()})
     rows, before, _, _ = sampled(replay, 400)
     start = rows["observation"][0, :, 0]
-    # A row starts from the state in the row one earlier, so the seven states found serve six rows.
-    renewed = (start > number[0, 0]) & (start <= number[-1, 0])
+    # A row starts from the state in the row one earlier, so the seven states found serve the seven rows behind.
+    renewed = (start > number[0, 0]) & (start <= number[-1, 0] + 1)
+    assert (start == number[-1, 0] + 1).any()
     going_on = renewed & ~rows["first"][0]
     assert going_on.any()
     assert torch.equal(before["deter"][going_on, 0].float(), 1 - start[going_on])
     assert torch.equal(before["stoch"][going_on, 0].float(), start[going_on] + 99)
     untouched = ~renewed & ~rows["first"][0]
     assert torch.equal(before["deter"][untouched, 0].float(), start[untouched] - 1)
+
+
+def test_the_newest_state_has_no_row_yet() -> None:
+    replay = filled(15, capacity=14)
+    # Rings of seven rows are one sequence of seven: what follows the newest row would be in the place of the oldest.
+    sequences = sampled(replay, 2)
+    oldest = {name: state.clone() for name, state in sequences.before.items()}
+    replay.refresh(sequences, {"deter": torch.full((7, 2, 1), -1.0).half(), "stoch": torch.zeros(7, 2, 1).byte()})
+    for name, state in sampled(replay, 2).before.items():
+        assert torch.equal(state, oldest[name])
+    assert (replay.storage["deter"] == -1).any()
 
 
 def test_the_newest_rows_are_drawn_first_and_once() -> None:

@@ -36,7 +36,6 @@ def test_shapes(rssm: RSSM) -> None:
     states, post = rssm.observe_sequence(rssm.initial(B), action, token, first, torch.rand(T, B, 3))
     assert states.deter.shape == (T, B, 16)
     assert states.stoch.shape == post.shape == (T, B, 3, 5)
-    assert states.feature().shape == (T, B, 16 + 3 * 5)
     assert rssm.prior(states.deter).shape == (T, B, 3, 5)
     start = State(states.deter[0], states.stoch[0])
     imagined = rssm.imagine(start, torch.zeros(B, A), torch.rand(B, 3), rssm.cut())
