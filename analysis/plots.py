@@ -164,20 +164,19 @@ def generalisation(summary: Summary) -> Figure | None:
 
 
 def profiles(summary: Summary) -> Figure | None:
-    """Fraction of runs above each score."""
-    if not summary.profiles:
+    """Fraction of runs, and of tasks' means, above each score."""
+    bands = summary.profiles["runs"]
+    if not bands:
         return None
-    figure = drawing.new_figure(0.72 * style.WIDTH, 2.9)
-    axes = figure.subplots()
-    for agent, band in summary.profiles.items():
-        drawing.draw_band(axes, summary, agent, summary.thresholds, band)
-    axes.set(
-        xlabel=f"Normalised score τ{drawing.about(summary.profiles.values())}",
-        ylabel="Fraction of runs with score > τ",
-        ylim=(-0.02, 1.02),
-    )
-    axes.set_xlim(summary.thresholds[0], summary.thresholds[-1])
-    drawing.legend(figure, summary, summary.profiles)
+    figure = drawing.new_figure(style.WIDTH, 2.9)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, counted, label in zip(panels, ("runs", "tasks"), ("runs", "tasks (mean over runs)"), strict=True):
+        for agent, band in summary.profiles[counted].items():
+            drawing.draw_band(axes, summary, agent, summary.thresholds, band)
+        axes.set(ylabel=f"Fraction of {label} with score > τ", ylim=(-0.02, 1.02))
+        axes.set_xlim(summary.thresholds[0], summary.thresholds[-1])
+    figure.supxlabel(f"Normalised score τ{drawing.about(bands.values())}", fontsize=8.5)
+    drawing.legend(figure, summary, bands)
     return figure
 
 

@@ -39,7 +39,8 @@ FIGURES = {
     "by_protocol": "IQM of each protocol and engine for itself.",
     "sweep": "IQM over runs and tasks against the swept value, at the same number of environment steps.",
     "generalisation": "Mean score on the tasks trained on and on those held out.",
-    "profiles": "Performance profiles: fraction of runs that score above each value, averaged over tasks.",
+    "profiles": "Performance profiles: fraction of runs above each score, averaged over tasks (left), and of tasks whose mean over "
+    "runs is above it (right).",
     "probability_of_improvement": "Probability that a run of one agent beats a run of another on the same task.",
     "sample_efficiency": "Sample efficiency: IQM over runs and tasks against environment steps.",
     "speedups": "How many times fewer environment steps an agent needs than another to reach the final score of the "

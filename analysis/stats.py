@@ -349,16 +349,29 @@ def holm(p_values: Array) -> Array:
     return adjusted
 
 
-def performance_profile(agent: str, scores: Array, thresholds: Array, *, whole_runs: bool = False) -> Band:
-    """Fraction of runs that score above each threshold, averaged over tasks, ``[len(thresholds)]``."""
+PROFILES: dict[str, Callable[[Array], Array]] = {
+    "runs": lambda scores: scores,
+    "tasks": lambda scores: np.expand_dims(task_means(scores), -2),
+}
+"""What a profile counts: runs, each task's share weighing the same, or tasks by their mean over runs."""
 
-    def above(of: Array, threshold: float) -> Array:
-        return mean(np.where(np.isfinite(of), (of > threshold).astype(float), np.nan))
 
-    estimate = np.array([above(scores, threshold) for threshold in thresholds])
+def performance_profile(
+    agent: str, scores: Array, thresholds: Array, *, of: str = "runs", whole_runs: bool = False
+) -> Band:
+    """Fraction of runs, or of tasks' means (``of``), above each threshold, averaged over tasks: ``[len(thresholds)]``.
+
+    rliable's run-score and average-score distributions (Agarwal et al. 2021, section 4.3).
+    """
+
+    def above(counted: Array, threshold: float) -> Array:
+        return mean(np.where(np.isfinite(counted), (counted > threshold).astype(float), np.nan))
+
+    counted = PROFILES[of](scores)
+    estimate = np.array([above(counted, threshold) for threshold in thresholds])
     if not allows_interval(scores):
         return Band(estimate)
-    samples = resample(scores, generator("profile", agent), CURVE_RESAMPLES, whole_runs=whole_runs)
+    samples = PROFILES[of](resample(scores, generator("profile", agent), CURVE_RESAMPLES, whole_runs=whole_runs))
     above_each = np.stack([above(samples, t) for t in thresholds], axis=1)
     return Band(estimate, *percentile_interval(above_each, tail(scores, whole_runs=whole_runs)))
 

@@ -118,7 +118,8 @@ class Summary:
     """By agent, then by metric."""
     improvements: list[Improvement]
     thresholds: Array
-    profiles: dict[str, Band]
+    profiles: dict[str, dict[str, Band]]
+    """By what they count (a key of :data:`analysis.stats.PROFILES`), then by agent."""
     curves: dict[str, Curve]
     speedups: list[Speedup]
     """Of the aggregate along each axis, then task by task in environment steps."""
@@ -183,8 +184,11 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         improvements=improvements(scores, whole_runs=joint),
         thresholds=thresholds,
         profiles={
-            agent: stats.performance_profile(agent, of.final, thresholds, whole_runs=joint)
-            for agent, of in complete.items()
+            counted: {
+                agent: stats.performance_profile(agent, of.final, thresholds, of=counted, whole_runs=joint)
+                for agent, of in complete.items()
+            }
+            for counted in stats.PROFILES
         },
         curves=curves,
         speedups=[

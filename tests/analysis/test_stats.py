@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
+from rliable import library
 from rliable import metrics as rliable
 
 from analysis import stats
@@ -222,6 +223,21 @@ def test_runs_of_one_seed_are_drawn_together() -> None:
     value = stats.probability_of_improvement(("x", "y"), (x + 0.01, x))
     assert value.low is not None
     assert value.low >= 0.5
+
+
+def test_profiles_are_rliables() -> None:
+    """Its run-score and average-score distributions, on a matrix of its own form."""
+    scores, thresholds = np.random.default_rng(3).uniform(0, 1, (5, 7)), np.linspace(0, 1, 11)
+    for of, by_runs in (("runs", True), ("tasks", False)):
+        theirs, _ = library.create_performance_profile(
+            {"a": scores}, thresholds, use_score_distribution=by_runs, reps=2
+        )
+        ours = stats.performance_profile("a", scores, thresholds, of=of)
+        np.testing.assert_allclose(ours.estimate, theirs["a"], atol=1e-12)
+        assert ours.low is not None
+        assert ours.high is not None
+        assert (ours.low <= ours.estimate + 1e-12).all()
+        assert (ours.estimate <= ours.high + 1e-12).all()
 
 
 def test_performance_profile_by_hand() -> None:
