@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace, check_vectors
+from m3po.api import AgentConfig, EnvSpec, check_vectors
 
 __all__ = ["DreamerV3Config"]
 
@@ -43,11 +43,6 @@ class DreamerV3Config(AgentConfig):
             "learning_rate": 1e-3,
             "warmup": 100,
         },
-    }
-    SEARCH: ClassVar[Mapping[str, SearchSpace]] = {
-        "learning_rate": SearchSpace(low=1e-5, high=3e-3, log=True),
-        "train_ratio": SearchSpace(choices=(32.0, 64.0, 128.0, 256.0)),
-        "ent_coef": SearchSpace(low=1e-5, high=1e-2, log=True),
     }
 
     # World model

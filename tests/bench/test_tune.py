@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from m3po.bench.evaluate import TUNING_OFFSET
 from m3po.bench.store import CellFolder
@@ -24,29 +26,81 @@ def _cells(folder: Path) -> list[Path]:
     return sorted(path.parent for path in _tuning(folder).glob("*/cell.json"))
 
 
+def _found(done: subprocess.CompletedProcess[str], agent: str = "nudge") -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["agents"][agent]
+    return found
+
+
 def test_tuning_writes_a_suite_that_loads(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
     suite = write_suite(budget="{env_steps: 100, num_envs: 4}")
     done = cli("tune", suite, "--agent", "nudge", "--trials", 3, "--env-steps", 40, "--json")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert len(answer["trials"]) == 3
-    assert answer["trials"][0]["values"] == {"rate": 0.05}, "the first trial is the configuration as it stands"
-    assert answer["best"]["score"] == max(trial["score"] for trial in answer["trials"])
-    tuned = load_suite(str(tmp_path / answer["suite"]))
-    assert tuned.suite.name == "tiny-tuned-nudge"
-    assert tuned.suite.agents == {"nudge": answer["best"]["values"]}
-    assert tuned.suite.budget.env_steps == 100, "the tuning budget is not the study's"
-    text = (tmp_path / answer["suite"]).read_text()
-    assert "3" in text
+    found = _found(done)
+    assert len(found["trials"]) == 3
+    assert found["trials"][0]["values"] == {"rate": 0.05}, "the first trial is the configuration as it stands"
+    assert found["best"]["score"] == max(trial["score"] for trial in found["trials"])
+    path = tmp_path / json.loads(done.stdout)["suite"]
+    tuned = load_suite(str(path)).suite
+    assert tuned.name == "tiny-tuned-nudge"
+    assert tuned.agents == {"nudge": found["best"]["values"]}
+    assert tuned.budget.env_steps == 100, "the tuning budget is not the study's"
+    origin = tuned.tuned["nudge"]
+    assert (origin.suite, origin.trials, origin.seeds, origin.tasks) == ("tiny", 3, (10_000,), ("toy-reach",))
+    assert origin.env_steps == 3 * 40
+    assert list(origin.scores) == [trial["score"] for trial in found["trials"]]
+    assert origin.default == found["trials"][0]["score"]
+    text = path.read_text()
     assert "Seeds: 10000" in text
     assert str(tmp_path) not in text
 
     more = cli("tune", suite, "--agent", "nudge", "--trials", 4, "--env-steps", 40, "--json")
-    assert json.loads(more.stdout)["trials"][:3] == answer["trials"], "earlier trials count"
+    assert _found(more)["trials"][:3] == found["trials"], "earlier trials count"
 
     other = cli("tune", suite, "--agent", "nudge", "--trials", 4, "--env-steps", 80)
     assert other.returncode == 2
     assert "were made with other budget" in other.stderr
+
+    clash = cli("validate", path, "--set", "seeds=[10000]")
+    assert clash.returncode == 2
+    assert "agent 'nudge' was tuned on seeds: 10000 judge the agents of this suite too" in clash.stderr
+
+
+def test_all_agents_get_the_same_budget_and_one_suite(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(
+        agents="{nudge: {}, bold: {agent: nudge, preset: bold}}",
+        seeds="1\ntuning: {trials: 2, env_steps: 40, seeds: 2, tasks: {family: toy, names: [toy-terminate]}}",
+    )
+    done = cli("tune", suite, "--json")
+    assert [len(_found(done, agent)["trials"]) for agent in ("nudge", "bold")] == [2, 2]
+    assert [_found(done, agent)["cost"]["env_steps"] for agent in ("nudge", "bold")] == [2 * 2 * 40] * 2
+    tuned = load_suite(str(tmp_path / json.loads(done.stdout)["suite"])).suite
+    assert tuned.name == "tiny-tuned"
+    assert tuned.tuned.keys() == {"nudge", "bold"}
+    assert tuned.tuned["bold"].tasks == ("toy-terminate",)
+    assert tuned.agents["bold"]["agent"] == "nudge", "what was not searched stays"
+    cells = [json.loads((cell / "cell.json").read_text()) for cell in _cells(tmp_path)]
+    assert {(cell["seed"], cell["tasks"][0]["name"]) for cell in cells} == {
+        (10_000, "toy-terminate"),
+        (10_001, "toy-terminate"),
+    }
+
+
+def test_nothing_that_says_how_long_is_an_error(cli: Cli, write_suite: WriteSuite) -> None:
+    done = cli("tune", write_suite())
+    assert done.returncode == 2
+    assert "nothing says how long to search; give --trials" in done.stderr
+
+
+def test_two_processes_share_the_trials(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents="{nudge: {pause: 0.02}}")
+    arguments = ("tune", suite, "--trials", 4, "--env-steps", 120, "--jobs", 1, "--json")
+    processes = [cli.start(*arguments), cli.start(*arguments)]
+    ended = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ended
+    assert ended[0][0] == ended[1][0], "both tell of the same trials"
+    assert len(json.loads(ended[0][0])["agents"]["nudge"]["trials"]) == 4
+    assert all("trial" in err for _, err in ended), "both had a part in them"
+    assert len(_cells(tmp_path)) == 4
 
 
 def test_tuning_seeds_are_no_final_seeds(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
@@ -78,8 +132,7 @@ def test_a_killed_trial_is_asked_again_with_the_same_values(cli: Cli, write_suit
     process.send_signal(signal.SIGKILL)
     process.wait()
     last = cli(*arguments, "--json")
-    assert last.returncode == 0, last.stderr
-    assert [trial["values"] for trial in json.loads(last.stdout)["trials"]] == [{"rate": 0.05}]
+    assert [trial["values"] for trial in _found(last)["trials"]] == [{"rate": 0.05}]
     assert len(_cells(tmp_path)) == 1, "the cell of the killed trial went on"
 
 
@@ -95,7 +148,7 @@ def test_a_trial_that_cannot_work_counts_and_says_why(cli: Cli, write_suite: Wri
     suite = write_suite(text=SUITE_WITH_TUNE.format(tune=text))
     done = cli("tune", suite, "--agent", "nudge", "--trials", 2, "--env-steps", 40, "--json")
     assert done.returncode == 0, done.stderr
-    states = [trial["state"] for trial in json.loads(done.stdout)["trials"]]
+    states = [trial["state"] for trial in _found(done)["trials"]]
     # the configuration as it stands has batch 2, which the space does not contain: it runs as it is
     assert states == ["done", "cannot work: batch (64) is above the 4 environments"]
 
