@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analysis import diagnostic_plots, drawing, efficiency_plots, style
+from analysis import diagnostic_plots, drawing, efficiency_plots, style, tuning_plots
 from analysis.stats import Band, Estimate
 from analysis.summary import Summary, TaskCurve
 
@@ -41,26 +40,7 @@ def render(summary: Summary) -> dict[str, bytes]:
         for name, draw in FIGURES.items():
             figure = draw(summary)
             if figure is not None:
-                files.update(_saved(figure, name))
-    return files
-
-
-def _saved(figure: Figure, name: str) -> dict[str, bytes]:
-    metadata: dict[str, dict[str, str | None]] = {
-        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-        "svg": {"Date": None, "Creator": None},
-        "png": {"Software": None},
-    }
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, not once for each kind
-    files = {}
-    for kind, about in metadata.items():
-        buffer = io.BytesIO()
-        # Without a salt, the ids inside an SVG are random.
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            paper = "white" if kind == "png" else "none"
-            figure.savefig(buffer, format=kind, dpi=drawing.DPI, metadata=about, facecolor=paper)
-        files[f"{name}.{kind}"] = buffer.getvalue()
+                files.update(drawing.saved(figure, name))
     return files
 
 
@@ -271,5 +251,6 @@ FIGURES: dict[str, Callable[[Summary], Figure | None]] = {
     "probability_of_improvement": probability_of_improvement,
     **efficiency_plots.FIGURES,
     "task_curves": task_curves,
+    "tuning": tuning_plots.study_figure,
     **diagnostic_plots.FIGURES,
 }

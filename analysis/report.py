@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from analysis import diagnostic_plots, diagnostics, drawing, integrity, markup, plots, stats, svg, tables
-from analysis.frame import ResultsError, load
+from analysis import diagnostic_plots, diagnostics, drawing, integrity, pages, plots, stats, svg, tables
+from analysis.frame import load
 from analysis.headline import headline
 from analysis.markup import Table
 from analysis.style import colours
@@ -33,6 +31,8 @@ FIGURES = {
     "other_axes": "IQM over runs and tasks against gradient updates and seconds of training.",
     "predicted_intervals": "Width of the interval of the IQM to expect with so many seeds; filled where the study is.",
     "task_curves": "Mean score over runs against environment steps, task by task.",
+    "tuning": "Expected best score of n trials of tuning drawn from those seen (Dodge et al. 2019), on tuning's "
+    "own seeds.",
     "training_metrics": "What agents log of their training, without counters: the "
     f"{diagnostic_plots.MOST_METRICS} metrics that most agents log, as means over an agent's cells.",
     "diagnostics": "What agents diagnose at evaluations, as means over seeds.",
@@ -54,6 +54,7 @@ SECTIONS = (
     ("Task by task", ("task_curves",), ("per_task", "task_efficiency")),
     ("How many seeds", ("predicted_intervals",), ("separations", "predicted_intervals")),
     ("Diagnostics: what the agents did inside", tuple(diagnostic_plots.FIGURES), ()),
+    ("Tuning: how the agents' values were found", ("tuning",), ("tuning",)),
     ("Compute", (), ("compute",)),
 )
 """Title, figures and tables of each part of the page."""
@@ -68,32 +69,8 @@ def write(results: Path, out: Path | None = None, *, env_step: int | None = None
     """
     results = Path(results)
     out = results / "report" if out is None else Path(out)
-    files = render(summarise(load(results), env_step))
-    try:
-        _write(out, files)
-    except OSError as error:
-        raise ResultsError(
-            f"{error.filename or out}: the report cannot be written ({error.strerror}); "
-            "free some space or choose another folder, then run the command again"
-        ) from None
+    pages.write_files(out, render(summarise(load(results), env_step)), {*FIGURES, *tables.NAMES})
     return out / "report.html"
-
-
-def _write(out: Path, files: Mapping[str, bytes]) -> None:
-    """Each file replaces the old one as a whole; files of an earlier report that no longer apply are removed."""
-    for folder in ("figures", "tables"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        for old in sorted((out / folder).iterdir()):
-            if old.stem in {*FIGURES, *tables.NAMES} and f"{folder}/{old.name}" not in files:
-                old.unlink()
-    for name, content in files.items():
-        temporary = out / f"{name}.tmp"
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, out / name)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
 
 
 def render(summary: Summary) -> dict[str, bytes]:
@@ -109,22 +86,9 @@ def render(summary: Summary) -> dict[str, bytes]:
     ).encode()
     figures = {name: svg.inline(drawn[f"{name}.svg"].decode(), name) for name in FIGURES if f"{name}.svg" in drawn}
     context = _context(summary, made, figures)
-    files["report.md"] = _template("report.md.j2").render(context).encode()
-    files["report.html"] = _template("report.html.j2").render(context).encode()
+    files["report.md"] = pages.template("report.md.j2").render(context).encode()
+    files["report.html"] = pages.template("report.html.j2").render(context).encode()
     return files
-
-
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis"),
-        autoescape=jinja2.select_autoescape(("html.j2",)),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["markdown"] = markup.escape_markdown
-    return environment.get_template(name)
 
 
 def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, str]) -> dict[str, Any]:
@@ -251,6 +215,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "steps_to_score": _records(made, "steps_to_score"),
         "per_task": _records(made, "per_task"),
         "diagnostics": diagnostics.last(summary.insides.diagnostics, study),
+        "tuning": _records(made, "tuning"),
         "compute": _records(made, "compute"),
         "missing": document_missing(summary),
         "superseded": list(summary.results.superseded),

@@ -24,7 +24,7 @@ Fault: TypeAlias = tuple[tuple[str | int, ...], str]
 
 
 def agent_spaces(agent: str, config_class: type[AgentConfig]) -> dict[str, SearchSpace]:
-    """The spaces that come with an agent; none where no :data:`FILE` is there. Raises :class:`SuiteError` for faults."""
+    """The spaces that come with an agent; none without a :data:`FILE`. Raises :class:`SuiteError` for faults."""
     path = Path(inspect.getfile(config_class)).with_name(FILE)
     if not path.is_file():
         return {}

@@ -102,11 +102,14 @@ def report(
     results: ResultsOption = DEFAULT_RESULTS,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the report of a study from the results there are, and print its path."""
-    from analysis.report import write
+    """Write the report of a study, or of a search in its folder ``tuning``, and print its path."""
+    from analysis import report, tuning, tuning_report
     from m3po.bench.study import find_study
 
-    path = write(find_study(source, results).path, out)
+    if (Path(source) / tuning.LEDGER).is_file():
+        path = tuning_report.write(Path(source), out)
+    else:
+        path = report.write(find_study(source, results).path, out)
     typer.echo(json.dumps({"report": str(path)}) if as_json else str(path))
 
 
