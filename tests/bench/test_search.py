@@ -15,6 +15,8 @@ from optuna import Study
 from optuna.trial import Trial, TrialState
 from rich.console import Console
 
+from analysis.tuning import read_search
+from m3po.bench.ledger import needed
 from m3po.bench.problem import Problem
 from m3po.bench.records import Cell, CellStatus
 from m3po.bench.search import Search
@@ -227,3 +229,114 @@ def test_seeds_of_the_suite_are_refused(make_problem: MakeProblem) -> None:
         make_problem(seeds="[0, 10000]")
     assert make_problem({"seeds": 2}).seeds == (10_000, 10_001)
     assert make_problem(seeds="[3, 5]").seeds == (10_003, 10_005)
+
+
+def test_wilcoxons_test_ends_a_trial_that_is_worse_on_every_task_and_seed(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, ran: list[tuple[str, int]]
+) -> None:
+    # the trial as it stands scores 0.85 on all of six seeds; rates below 0.05 and above 0.35 are worse on each of them
+    search = make_search(tmp_path / "s", make_problem({"pruner": "wilcoxon", "seeds": 6, "trials": 6}), jobs=2)
+    search.run()
+    trials = ended(search.study)
+    worse = [trial for trial in trials if not 0.05 <= trial.params["rate"] <= 0.35]
+    assert worse, "the space is mostly worse"
+    assert {trial.number for trial in trials if "pruned" in trial.user_attrs} == {trial.number for trial in worse}
+    for trial in trials:
+        seen = {cell for cell, _ in ran} & set(trial.user_attrs["cells"])
+        # one-sided, n equal signs have p = 0.5^n: below 0.1 with four cells, the second wave of two
+        assert len(seen) == (4 if trial in worse else 6)
+        assert trial.state == TrialState.COMPLETE
+        assert trial.user_attrs["valid"] is (trial not in worse)
+
+
+def test_halving_lets_the_same_cells_go_on(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, ran: list[tuple[str, int]]
+) -> None:
+    problem = make_problem({"pruner": "halving", "env_steps": 36, "trials": 12})
+    assert problem.rungs == (4, 12, 36), "36 / 9 and 36 / 3, at an evaluation every 4"
+    search = make_search(tmp_path / "s", problem)
+    search.run()
+    trials = ended(search.study)
+    lengths = {trial.number: [until for cell, until in ran if cell in trial.user_attrs["cells"]] for trial in trials}
+    assert {tuple(of) for of in lengths.values()} <= {(4,), (4, 12), (4, 12, 36)}
+    whole = [number for number, of in lengths.items() if len(of) == 3]
+    assert 0 < len(whole) < len(trials)
+    assert {trial.number for trial in trials if trial.user_attrs["valid"]} == set(whole)
+    assert {trial.state for trial in trials if trial.number not in whole} == {TrialState.PRUNED}
+    best = max(trials, key=lambda trial: 1 - abs(trial.params["rate"] - 0.2))
+    assert best.number in whole
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "median"])
+def test_every_pruner_of_curves_works(
+    pruner: str, make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"pruner": pruner, "env_steps": 36, "trials": 9}))
+    search.run()
+    states = {trial.state for trial in ended(search.study)}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_rungs_need_room(make_problem: MakeProblem) -> None:
+    with pytest.raises(SuiteError, match="3 rungs of 4, 4, 8 environment steps, each at an evaluation, do not grow"):
+        _ = make_problem({"pruner": "halving", "env_steps": 8}).rungs
+
+
+def test_two_objectives_seek_score_and_little_compute(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"objectives": ("score", "updates"), "trials": 3}))
+    search.run()
+    for trial in ended(search.study):
+        # a pretended cell makes two updates in each of its 40 steps
+        assert trial.values == [pytest.approx(1 - abs(trial.params["rate"] - 0.2)), 80]
+    told = read_search(tmp_path / "s")
+    assert [trial.compute for trial in told.trials] == [80, 80, 80]
+    assert told.objectives == ("score", "updates")
+    assert told.best is not None
+    assert told.front == (told.best,), "all need the same, so that only the best is beaten by none"
+    assert told.default is not None
+    assert told.default.values == {"rate": 0.05}
+
+
+def test_a_diverged_cell_needs_what_it_would_have_needed(tmp_path: Path) -> None:
+    folder = CellFolder(tmp_path)
+    folder.write_status(CellStatus(id="x", state="diverged", env_step=10, env_steps=40, seconds=5.0))
+    assert needed(folder, "seconds") == 20.0, "diverging early is not cheap: 5 s × 40 / 10"
+    folder.write_status(CellStatus(id="x", state="done", env_step=40, env_steps=40, seconds=5.0))
+    assert needed(folder, "seconds") == 5.0
+
+
+def test_divergence_is_an_outcome_with_the_worst_value(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"trials": 1, "seeds": 2}))
+    healthy = Search._run_cells
+
+    def run_cells(self: Search, cells: Sequence[Cell], until: int) -> dict[str, CellStatus]:
+        statuses = healthy(self, cells, until)
+        return {
+            name: status.model_copy(update={"state": "diverged"}) if name == cells[0].id else status
+            for name, status in statuses.items()
+        }
+
+    monkeypatch.setattr(Search, "_run_cells", run_cells)
+    search.run()
+    (trial,) = ended(search.study)
+    assert trial.state == TrialState.COMPLETE, "not a pruned one"
+    # one of two cells diverged; the other scores 1 − |0.05 − 0.2|
+    assert trial.value == pytest.approx((0 + 0.85) / 2)
+    (entry,) = json.loads((tmp_path / "s" / "trials.json").read_text())["trials"]
+    assert (entry["state"], entry["diverged"]) == ("done", 1)
+
+
+def test_importance_is_optunas_and_finds_the_field_that_matters(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    spaces = "{rate: {low: 0.01, high: 1.0, log: true}, pause: {low: 0.0, high: 1.0}}"
+    problem = make_problem({"trials": 20, "sampler": "random"}, seeds=f"1\ntune: {{nudge: {spaces}}}")
+    make_search(tmp_path / "s", problem).run()
+    found = json.loads((tmp_path / "s" / "trials.json").read_text())["importance"]
+    assert found.keys() == {"rate", "pause"}
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["rate"] > 0.6

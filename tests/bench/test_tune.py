@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from m3po.bench.evaluate import TUNING_OFFSET
+from m3po.bench.run import run_cell
 from m3po.bench.store import CellFolder
 from suites.catalog import load_suite
 from suites.seeding import episode_seed
-from tests.bench.conftest import Cli, wait_for
+from tests.analysis.searches import write_search
+from tests.bench.conftest import Cli, evaluation_rows, wait_for
 
 WriteSuite = Callable[..., Path]
 
@@ -101,6 +104,32 @@ def test_two_processes_share_the_trials(cli: Cli, write_suite: WriteSuite, tmp_p
     assert len(json.loads(ended[0][0])["agents"]["nudge"]["trials"]) == 4
     assert all("trial" in err for _, err in ended), "both had a part in them"
     assert len(_cells(tmp_path)) == 4
+
+
+def test_halving_goes_on_from_checkpoints_and_changes_no_result(
+    cli: Cli, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    suite = write_suite(seeds="1\ntuning: {trials: 4, pruner: halving, rungs: 2, evaluation: {every: 40, episodes: 2}}")
+    done = cli("tune", suite, "--env-steps", 120, "--json")
+    trials = _found(done)["trials"]
+    ends = {cell: CellFolder(cell).status() for cell in _cells(tmp_path)}
+    assert {(status.state, status.env_step) for status in ends.values()} <= {("done", 120), ("preempted", 40)}
+    assert sorted(trial["state"] for trial in trials) == sorted(
+        {"done": "done", "preempted": "pruned"}[status.state] for status in ends.values()
+    )
+    whole = next(cell for cell, status in ends.items() if status.state == "done")
+    undisturbed = tmp_path / "undisturbed" / whole.name
+    undisturbed.mkdir(parents=True)
+    shutil.copy(whole / "cell.json", undisturbed)
+    run_cell(undisturbed)
+    assert evaluation_rows(whole) == evaluation_rows(undisturbed), "pausing at a rung changes no bit"
+
+
+def test_a_search_has_a_report(cli: Cli, tmp_path: Path) -> None:
+    page = cli("report", write_search(tmp_path / "tuning" / "ppo", trials=1))
+    assert page.returncode == 0, page.stderr
+    assert page.stdout.strip().endswith("tuning/ppo/report/report.html")
+    assert "The best of 1 trials" in Path(page.stdout.strip()).read_text()
 
 
 def test_tuning_seeds_are_no_final_seeds(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
