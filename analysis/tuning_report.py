@@ -83,7 +83,8 @@ def headline(search: Search) -> str:
     best, stood = search.best, search.default
     if best is None:
         return "No trial was valid: there is nothing to choose."
-    found = f"The best of {len(search.trials)} trials, number {best.number}, scores {best.score:.3f}"
+    number = len(search.trials)
+    found = f"The best of {number} trial{'s' if number > 1 else ''}, number {best.number}, scores {best.score:.3f}"
     if stood is None:
         return f"{found}; the configuration as it stood could not be measured."
     if best.number == stood.number:

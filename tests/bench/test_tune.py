@@ -129,7 +129,7 @@ def test_a_search_has_a_report(cli: Cli, tmp_path: Path) -> None:
     page = cli("report", write_search(tmp_path / "tuning" / "ppo", trials=1))
     assert page.returncode == 0, page.stderr
     assert page.stdout.strip().endswith("tuning/ppo/report/report.html")
-    assert "The best of 1 trials" in Path(page.stdout.strip()).read_text()
+    assert "The best of 1 trial," in Path(page.stdout.strip()).read_text()
 
 
 def test_tuning_seeds_are_no_final_seeds(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
