@@ -79,28 +79,29 @@ class Search:
 
     def run(self) -> bool:
         """Run trials until the budget of the search is spent, by whomever; true when interrupted."""
-        at_once = max(1, self.jobs // self.problem.num_cells)
-        while not self.interrupt.count:
-            attempts, over = self._ask(at_once)
-            if over:
-                break
-            if not attempts:
-                with self.interrupt.listening():
-                    time.sleep(WAIT_SECONDS)
-            self._run_batch(attempts)
+        while not self.interrupt.count and (attempts := self.ask()) is not None:
+            self.run_batch(attempts)
         return self.interrupt.count > 0
 
-    def _ask(self, most: int) -> tuple[list[Attempt], bool]:
-        """At most so many new trials that can work, and whether the search is over; neither: others are at work."""
+    def ask(self) -> list[Attempt] | None:
+        """New trials that can work, as many as run side by side; none where others are at work, ``None`` at the end."""
         with turn(self.folder):
             requeue(self.study, self.folder)
-            room = self._room()
-            attempts = [self._propose() for _ in range(min(most, room))]
+            room = min(self._room(), max(1, self.jobs // self._wave))
+            attempts = [self._propose() for _ in range(room)]
             write_ledger(self.folder, self.problem, self.study)
-            return [attempt for attempt in attempts if attempt is not None], room == 0 and not self._others()
+            if not room and not running(self.study, self.folder):
+                return None
+        if not room:
+            with self.interrupt.listening():
+                time.sleep(WAIT_SECONDS)
+        return [attempt for attempt in attempts if attempt is not None]
 
-    def _others(self) -> bool:
-        return bool(running(self.study, self.folder))
+    @property
+    def _wave(self) -> int:
+        """Cells of a trial that run side by side: all, or of a trial that may end early a quarter of them."""
+        cells = self.problem.num_cells
+        return min(self.jobs, max(1, cells // 4)) if self.problem.settings.pruner == "wilcoxon" else cells
 
     def _room(self) -> int:
         """How many trials may begin now within the budget of the search."""
@@ -117,7 +118,7 @@ class Search:
         last = counted[-HOPELESS:]
         if len(last) == HOPELESS and not any("cells" in trial.user_attrs for trial in last):
             room = 0
-        return int(max(0, min(room, self.jobs)))
+        return int(max(0, min(room, self.jobs)))  # never more than can run
 
     def _hours(self) -> float:
         return cost_of(self.folder, self.study.get_trials()).hours
@@ -149,10 +150,10 @@ class Search:
             return [Stage(number, tuple(places), until) for number, until in enumerate(self.problem.rungs)]
         random.Random(attempt.trial.number).shuffle(places)  # so that no task always comes first
         (whole,) = self.problem.rungs
-        waves = [tuple(places[first : first + self.jobs]) for first in range(0, len(places), self.jobs)]
+        waves = [tuple(places[first : first + self._wave]) for first in range(0, len(places), self._wave)]
         return [Stage(number, wave, whole) for number, wave in enumerate(waves)]
 
-    def _run_batch(self, attempts: Sequence[Attempt]) -> None:
+    def run_batch(self, attempts: Sequence[Attempt]) -> None:
         """Run trials side by side, stage by stage, until each has been told how it ended."""
         stages = [self._stages(attempt) for attempt in attempts]
         for parts in zip(*stages, strict=True):
@@ -173,7 +174,7 @@ class Search:
             folder = CellFolder(self.folder / name)
             folder.create(cell.model_copy(update={"provenance": provenance}))
             folder.allow(until, cell.budget.env_steps)
-            if not _arrived(folder.live_status(), until):
+            if not self._arrived(cell, folder.live_status(), until):
                 missing.append(cell)
         if missing:
             run_folders(
@@ -191,7 +192,7 @@ class Search:
     def _judge(self, attempt: Attempt, stage: Stage, statuses: Mapping[str, CellStatus], *, last: bool) -> None:
         """Take in what a stage gave, and tell how the trial ended if it did."""
         found = {place: statuses[attempt.cells[place].id] for place in stage.cells}
-        if all(_arrived(status, stage.until) for status in found.values()):
+        if all(self._arrived(attempt.cells[place], status, stage.until) for place, status in found.items()):
             for place, status in found.items():
                 score = self._score(attempt.cells[place], status, stage.until)
                 if score is None:
@@ -211,6 +212,11 @@ class Search:
         attempt.trial.set_user_attr("message", message)
         self.study.tell(attempt.trial, state=TrialState.FAIL)
         attempt.open = False
+
+    def _arrived(self, cell: Cell, status: CellStatus, until: int) -> bool:
+        """Whether a cell is as far as ``until``: it is over, or it paused behind the evaluation there."""
+        paused = status.state == "preempted" and until < cell.budget.env_steps
+        return status.state in FINAL or (paused and self._score(cell, status, until) is not None)
 
     def _score(self, cell: Cell, status: CellStatus, until: int) -> float | None:
         """What a cell adds to its trial: its score at ``until``, or the worst value where it diverged."""
@@ -254,7 +260,3 @@ class Search:
             sum(needed(CellFolder(self.folder / cell.id), objective) for cell in attempt.cells)
             for objective in self.problem.settings.objectives[1:]
         ]
-
-
-def _arrived(status: CellStatus, until: int) -> bool:
-    return status.state in FINAL or (status.state == "preempted" and status.env_step >= until)

@@ -13,6 +13,7 @@ import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,19 +75,16 @@ PRUNERS: Mapping[PrunerName, Callable[[Tuning], BasePruner]] = {
 
 
 def sampler(name: SamplerName, trial: int) -> BaseSampler:
-    """The sampler called ``name``, seeded by the number of the trial it is to propose: an interruption changes nothing.
+    """The sampler called ``name``, seeded by the number of the trial it proposes: an interruption changes nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return SAMPLERS[name](trial)
 
-    Raises :class:`SuiteError` where a package it needs is missing.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return SAMPLERS[name](trial)
-    except ImportError as error:
-        first = str(error).splitlines()[0]
-        raise SuiteError(
-            f"tuning: the sampler {name!r} needs a package that is missing ({first}); pip installs it"
-        ) from error
+
+def _pruner(settings: Tuning) -> BasePruner:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return PRUNERS[settings.pruner](settings)
 
 
 class _KernelLock(JournalFileOpenLock):
@@ -126,18 +124,20 @@ def working(folder: Path) -> Iterator[str]:
 def open_study(folder: Path, problem: Problem, url: str | None = None) -> optuna.Study:
     """The Optuna study of the search in ``folder``: in a journal there, or in the database at ``url``.
 
-    Raises :class:`StoreError` where the trials there are of another search or the storage cannot be opened.
+    Raises :class:`StoreError` where the trials there are of another search or the storage cannot be opened, and
+    :class:`SuiteError` where the sampler's package is missing.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", ExperimentalWarning)
     objectives = problem.settings.objectives
+    if problem.settings.sampler == "cmaes" and find_spec("cmaes") is None:
+        raise SuiteError("tuning: the sampler 'cmaes' needs the package cmaes: pip install cmaes")
     with turn(folder):
         claim(folder, problem)
         study = optuna.create_study(
             storage=_journal(folder / JOURNAL) if url is None else _database(url),
             study_name=f"{problem.suite.name}-{problem.agent}",
             directions=["maximize" if objective == "score" else "minimize" for objective in objectives],
-            pruner=PRUNERS[problem.settings.pruner](problem.settings),
+            pruner=_pruner(problem.settings),
             load_if_exists=True,
         )
         requeue(study, folder)

@@ -77,17 +77,44 @@ class TuningTrial:
     state: str
     score: float | None
     values: Mapping[str, Any]
+    default: bool
+    """Whether it is the configuration as it stands."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the search of one agent came to."""
+    """What the search of one agent came to so far."""
 
-    agent: str
+    problem: Problem
     trials: tuple[TuningTrial, ...]
     best: TuningTrial | None
-    origin: Tuned | None
-    """What the tuned suite says of it, once the search is over."""
+    env_steps: int
+    hours: float
+
+    @property
+    def agent(self) -> str:
+        """Name of the agent."""
+        return self.problem.agent
+
+    @property
+    def stood(self) -> float | None:
+        """Score of the configuration as it stands, where it was measured."""
+        return next((trial.score for trial in self.trials if trial.default), None)
+
+    @property
+    def origin(self) -> Tuned:
+        """What the tuned suite says of it."""
+        return Tuned(
+            suite=self.problem.suite.name,
+            version=self.problem.suite.version,
+            trials=len(self.trials),
+            env_steps=self.env_steps,
+            hours=self.hours,
+            seeds=self.problem.seeds,
+            tasks=tuple(task.name for unit in self.problem.units for task in unit),
+            default=self.stood,
+            scores=tuple(trial.score for trial in self.trials if trial.score is not None),
+        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +149,7 @@ def tune_agents(
         if interrupted:
             done = f"interrupted after {len(one.trials)} trials of {one.agent}; run the same command again to go on"
             return TuningOutcome(tuple(found), None, done, 3)
-    return _conclude(request, problems, found, out)
+    return _conclude(request, found, out)
 
 
 def _search(
@@ -130,6 +157,8 @@ def _search(
 ) -> tuple[Found, bool]:
     """Search one agent; true when interrupted."""
     _ = problem.rungs  # says at once where the budget has no room for them
+    if len(problem.seeds) == 1:
+        console.print(f"warning: {problem.agent}: one seed a trial; the best of many is then mostly the luckiest")
     folder = tuning_folder(results, problem.suite.name, problem.agent)
     with explained("create", folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,36 +166,26 @@ def _search(
         study = open_study(folder, problem, request.storage)
         interrupted = Search(problem, folder, study, worker, jobs, device, console).run()
         with turn(folder):
-            return _found(problem, record(folder, problem, study), over=not interrupted), interrupted
+            return _found(problem, record(folder, problem, study)), interrupted
 
 
-def _found(problem: Problem, ledger: Mapping[str, Any], *, over: bool) -> Found:
+def _found(problem: Problem, ledger: Mapping[str, Any]) -> Found:
     entries = ledger["trials"]
     trials = tuple(_summary(entry) for entry in entries)
     valid = [trial for trial, entry in zip(trials, entries, strict=True) if entry["valid"]]
     best = max(valid, key=lambda trial: (trial.score or 0.0, -trial.number), default=None)
-    origin = Tuned(
-        suite=problem.suite.name,
-        version=problem.suite.version,
-        trials=max(1, len(trials)),
-        env_steps=ledger["cost"]["env_steps"],
-        hours=round(ledger["cost"]["seconds"] / 3600, 4),
-        seeds=problem.seeds,
-        tasks=tuple(task.name for unit in problem.units for task in unit),
-        default=next((entry["score"] for entry in entries if entry["default"]), None),
-        scores=tuple(entry["score"] for entry in entries if entry["score"] is not None),
-    )
-    return Found(problem.agent, trials, best, origin if over else None)
+    cost = ledger["cost"]
+    return Found(problem, trials, best, cost["env_steps"], round(cost["seconds"] / 3600, 4))
 
 
 def _summary(entry: Mapping[str, Any]) -> TuningTrial:
     state = str(entry["message"] or entry["state"])
     if entry["diverged"]:
         state += f", {entry['diverged']} cells diverged"
-    return TuningTrial(entry["number"], state, entry["score"], entry["values"])
+    return TuningTrial(entry["number"], state, entry["score"], entry["values"], entry["default"])
 
 
-def _conclude(request: Request, problems: Sequence[Problem], found: Sequence[Found], out: Path) -> TuningOutcome:
+def _conclude(request: Request, found: Sequence[Found], out: Path) -> TuningOutcome:
     lost = [one.agent for one in found if one.best is None]
     if lost:
         reason = "every one failed or diverged; no suite was written"
@@ -175,7 +194,7 @@ def _conclude(request: Request, problems: Sequence[Problem], found: Sequence[Fou
     path = out / f"{name}.yaml"
     with explained("create", out):
         out.mkdir(parents=True, exist_ok=True)
-    write_text(path, _suite_text(request, name, problems[0], found, out))
+    write_text(path, _suite_text(request, name, found, out))
     load_suite(str(path))
     scores = "; ".join(
         f"best of {one.agent}: trial {one.best.number + 1}, score {one.best.score:.4f}"
@@ -185,8 +204,9 @@ def _conclude(request: Request, problems: Sequence[Problem], found: Sequence[Fou
     return TuningOutcome(tuple(found), path, f"{scores}; suite: {path}", 0)
 
 
-def _suite_text(request: Request, name: str, problem: Problem, found: Sequence[Found], out: Path) -> str:
+def _suite_text(request: Request, name: str, found: Sequence[Found], out: Path) -> str:
     """The source suite with the best values laid over it, and where they come from."""
+    problem = found[0].problem
     suite, settings = problem.suite, problem.settings
     base = request.source
     if base not in shipped_suites():
@@ -208,7 +228,7 @@ def _suite_text(request: Request, name: str, problem: Problem, found: Sequence[F
         "extends": base,
         "name": name,
         "agents": {one.agent: dict(one.best.values) for one in found if one.best is not None},
-        "tuned": {one.agent: one.origin.model_dump(mode="json") for one in found if one.origin is not None},
+        "tuned": {one.agent: one.origin.model_dump(mode="json") for one in found},
     }
     return "".join(f"# {note}\n" for note in notes) + to_yaml(document)
 
@@ -216,9 +236,8 @@ def _suite_text(request: Request, name: str, problem: Problem, found: Sequence[F
 def _origin(one: Found) -> str:
     """The best of an agent, what it is better than, and what finding it took."""
     assert one.best is not None
-    assert one.origin is not None
-    stood = "could not be measured" if one.origin.default is None else f"had {one.origin.default:.4f}"
+    stood = "could not be measured" if one.stood is None else f"had {one.stood:.4f}"
     return (
         f"{one.agent}: trial {one.best.number + 1}, the best of {len(one.trials)}, scores {one.best.score:.4f}; "
-        f"trial 1 {stood}. Cost: {one.origin.env_steps} env steps, {one.origin.hours:.2f} hours of training."
+        f"trial 1 {stood}. Cost: {one.env_steps} env steps, {one.hours:.2f} hours of training."
     )

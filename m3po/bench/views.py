@@ -252,7 +252,7 @@ def tune_view(outcome: TuningOutcome) -> View:
             one.agent: {
                 "trials": [vars(trial) for trial in one.trials],
                 "best": None if one.best is None else vars(one.best),
-                "cost": None if one.origin is None else one.origin.model_dump(include={"env_steps", "hours"}),
+                "cost": {"env_steps": one.env_steps, "hours": one.hours},
             }
             for one in outcome.found
         },

@@ -6,7 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,12 +158,9 @@ def test_workers_share_the_trials(make_search: MakeSearch, make_problem: MakePro
 
 
 def _work(search: Search) -> None:
-    """What :meth:`Search.run` does, but for signals, which are the main thread's."""
-    while True:
-        attempts, over = search._ask(1)
-        if over:
-            return
-        search._run_batch(attempts)
+    """What :meth:`Search.run` does, which a thread may not while it waits: signals are the main thread's."""
+    search.interrupt.listening = nullcontext  # type: ignore[method-assign]
+    search.run()
 
 
 def test_a_torn_journal_and_a_dead_tuners_lock_are_no_obstacle(
@@ -186,13 +183,23 @@ def test_trials_of_another_search_are_refused(make_problem: MakeProblem, tmp_pat
     open_study(tmp_path, make_problem({"trials": 5}))  # how long to search may change
 
 
-@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"cmaes"}))
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_every_sampler_proposes(name: str, make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
+    if name == "cmaes":
+        pytest.importorskip("cmaes")
     search = make_search(tmp_path / "s", make_problem({"sampler": name, "trials": 7}))
     search.run()
     rates = [values["rate"] for values in _values(search.study)]
     assert len(set(rates)) == 7
     assert all(0.01 <= rate <= 1 for rate in rates)
+
+
+def test_a_sampler_whose_package_is_missing_is_named(
+    make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m3po.bench.trials.find_spec", lambda name: None)
+    with pytest.raises(SuiteError, match="the sampler 'cmaes' needs the package cmaes: pip install cmaes"):
+        open_study(tmp_path, make_problem({"sampler": "cmaes"}))
 
 
 def test_environment_steps_bound_a_search(make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
@@ -235,7 +242,7 @@ def test_wilcoxons_test_ends_a_trial_that_is_worse_on_every_task_and_seed(
     make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, ran: list[tuple[str, int]]
 ) -> None:
     # the trial as it stands scores 0.85 on all of six seeds; rates below 0.05 and above 0.35 are worse on each of them
-    search = make_search(tmp_path / "s", make_problem({"pruner": "wilcoxon", "seeds": 6, "trials": 6}), jobs=2)
+    search = make_search(tmp_path / "s", make_problem({"pruner": "wilcoxon", "seeds": 6, "trials": 6}))
     search.run()
     trials = ended(search.study)
     worse = [trial for trial in trials if not 0.05 <= trial.params["rate"] <= 0.35]
@@ -243,7 +250,7 @@ def test_wilcoxons_test_ends_a_trial_that_is_worse_on_every_task_and_seed(
     assert {trial.number for trial in trials if "pruned" in trial.user_attrs} == {trial.number for trial in worse}
     for trial in trials:
         seen = {cell for cell, _ in ran} & set(trial.user_attrs["cells"])
-        # one-sided, n equal signs have p = 0.5^n: below 0.1 with four cells, the second wave of two
+        # one-sided, n equal signs have p = 0.5^n: below 0.1 with four cells, which run one by one
         assert len(seen) == (4 if trial in worse else 6)
         assert trial.state == TrialState.COMPLETE
         assert trial.user_attrs["valid"] is (trial not in worse)

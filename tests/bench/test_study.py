@@ -98,8 +98,8 @@ def test_tuning_on_the_seeds_that_judge_is_an_error(write_suite: WriteSuite) -> 
     path.write_text(path.read_text() + f"tuning: {{seeds: [7, 8]}}\ntuned:\n  nudge: {origin}\n")
     assert _errors(path) == [
         "8:10: tuning seeds: 7 judge the agents of this suite too; expected seeds that it does not use",
-        f"10:{10 + origin.index('seeds')}: agent 'nudge' was tuned on seeds: 0 judge the agents of this suite too; expected "
-        "seeds that it does not use",
+        f"10:{10 + origin.index('seeds')}: agent 'nudge' was tuned on seeds: 0 judge the agents of this suite too; "
+        "expected seeds that it does not use",
     ]
 
 
