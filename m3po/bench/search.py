@@ -176,8 +176,9 @@ class Search:
             folder.allow(until, cell.budget.env_steps)
             if not self._arrived(cell, folder.live_status(), until):
                 missing.append(cell)
+        ran: dict[str, CellStatus] = {}
         if missing:
-            run_folders(
+            ran = run_folders(
                 missing,
                 [CellFolder(self.folder / cell.id) for cell in missing],
                 jobs=self.jobs,
@@ -185,9 +186,7 @@ class Search:
                 console=self.console,
                 interrupt=self.interrupt,
             )
-        return {
-            name: CellFolder(self.folder / name).live_status(cell.budget.env_steps) for name, cell in unique.items()
-        }
+        return {name: ran[name] if name in ran else CellFolder(self.folder / name).live_status() for name in unique}
 
     def _judge(self, attempt: Attempt, stage: Stage, statuses: Mapping[str, CellStatus], *, last: bool) -> None:
         """Take in what a stage gave, and tell how the trial ended if it did."""
@@ -206,7 +205,7 @@ class Search:
             attempt.open = False
         else:
             messages = dict.fromkeys(status.message for status in found.values() if status.state == "failed")
-            self._fail(attempt, "; ".join(messages))
+            self._fail(attempt, "; ".join(messages) or "a cell did not come as far as it was to; its log says why")
 
     def _fail(self, attempt: Attempt, message: str) -> None:
         attempt.trial.set_user_attr("message", message)
