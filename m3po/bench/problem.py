@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -135,20 +136,23 @@ class Problem:
         }
 
 
-def claim(folder: Path, problem: Problem) -> None:
-    """Write down what is searched; refuse where earlier trials searched something else."""
+def claim(folder: Path, problem: Problem, storage: Literal["journal", "database"]) -> str:
+    """Write down what is searched and where its trials are; returns an identifier that no other search has.
+
+    Raises :class:`StoreError` where earlier trials searched something else.
+    """
     path = folder / "tuning.json"
-    meaning = {"format": 2, **problem.meaning()}
+    meaning = {"format": 2, **problem.meaning(), "storage": storage}
     if not path.exists():
-        write_json(path, meaning)
-        return
+        write_json(path, {**meaning, "id": secrets.token_hex(4)})
     found = read_json(path)
-    if found != meaning:
-        differing = sorted(key for key in meaning if found.get(key) != meaning[key])
+    differing = sorted(key for key in meaning if found.get(key) != meaning[key])
+    if differing:
         raise StoreError(
             f"the trials in {folder} were made with other {', '.join(differing)}; "
             "restore them, or move that folder away to start anew"
         )
+    return str(found["id"])
 
 
 def label(value: Any) -> Any:

@@ -6,13 +6,11 @@ it died is asked for again.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -92,18 +90,17 @@ class _KernelLock(JournalFileOpenLock):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._held: Any = None
+        self._held = ExitStack()
 
     def acquire(self) -> bool:
-        self._held = locked(self._path)
-        self._held.__enter__()
+        self._held.enter_context(locked(self._path))
         return True
 
     def release(self) -> None:
-        self._held.__exit__(None, None, None)
+        self._held.close()
 
 
-def turn(folder: Path) -> Any:
+def turn(folder: Path) -> AbstractContextManager[None]:
     """A block in which no other process asks or tells in the search of ``folder``."""
     return locked(folder / "turn.lock")
 
@@ -111,7 +108,7 @@ def turn(folder: Path) -> Any:
 @contextmanager
 def working(folder: Path) -> Iterator[str]:
     """Be a worker of the search during the block; yields a name that :func:`_lives` knows as long as we live."""
-    worker = CellFolder(folder / "workers" / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
+    worker = CellFolder(folder / "workers" / secrets.token_hex(8))
     with explained("create", worker.path):
         worker.path.mkdir(parents=True)
     try:
@@ -128,14 +125,14 @@ def open_study(folder: Path, problem: Problem, url: str | None = None) -> optuna
     :class:`SuiteError` where the sampler's package is missing.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    objectives = problem.settings.objectives
+    name, objectives = f"{problem.suite.name}-{problem.agent}", problem.settings.objectives
     if problem.settings.sampler == "cmaes" and find_spec("cmaes") is None:
         raise SuiteError("tuning: the sampler 'cmaes' needs the package cmaes: pip install cmaes")
     with turn(folder):
-        claim(folder, problem)
+        identifier = claim(folder, problem, "journal" if url is None else "database")
         study = optuna.create_study(
             storage=_journal(folder / JOURNAL) if url is None else _database(url),
-            study_name=f"{problem.suite.name}-{problem.agent}",
+            study_name=name if url is None else f"{name}-{identifier}",  # a database may hold many searches
             directions=["maximize" if objective == "score" else "minimize" for objective in objectives],
             pruner=_pruner(problem.settings),
             load_if_exists=True,

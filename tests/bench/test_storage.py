@@ -90,6 +90,9 @@ def test_two_processes_share_a_search_in_postgres_and_a_kill_loses_nothing(
     assert not any("secret" in text for text in written)
     again = cli(*arguments)
     assert json.loads(again.stdout) == json.loads(answer), "nothing is left to do"
+    elsewhere = cli(*arguments[:-3])
+    assert elsewhere.returncode == 2
+    assert "were made with other storage" in elsewhere.stderr
 
 
 def test_a_server_that_is_not_there_is_named_without_the_password(cli: Cli, write_suite: WriteSuite) -> None:
