@@ -171,15 +171,13 @@ def requeue(study: optuna.Study, folder: Path) -> None:
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         if _lives(trial, folder):
             continue
-        attempts = trial.user_attrs.get("attempts", 0) + (0 if trial.user_attrs.get("stopped") else 1)
+        known = trial.user_attrs
+        attempts = known.get("attempts", 0) + (0 if known.get("stopped") else 1)
         study.tell(trial.number, state=TrialState.FAIL)
-        if attempts <= 1 and "values" in trial.user_attrs:
-            again = {
-                "names": list(trial.params),
-                "attempts": attempts,
-                "default": trial.user_attrs.get("default", False),
-            }
-            study.enqueue_trial(trial.params, user_attrs=again)
+        params = trial.params if "values" in known else trial.system_attrs.get("fixed_params")
+        if attempts <= 1 and params is not None:
+            again = {"names": list(params), "attempts": attempts, "default": known.get("default", False)}
+            study.enqueue_trial(params, user_attrs=again)
 
 
 def running(study: optuna.Study, folder: Path) -> list[FrozenTrial]:

@@ -128,6 +128,15 @@ def test_a_killed_trial_is_asked_for_once_more_and_then_given_up(make_problem: M
     assert given_up.user_attrs["default"], "it is known for the configuration as it stood"
 
 
+def test_a_worker_that_dies_before_it_has_values_does_not_lose_the_first_trial(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    open_study(tmp_path, make_problem()).ask()  # the process dies here
+    search = make_search(tmp_path, make_problem({"trials": 1}))
+    search.run()
+    assert _values(search.study) == [{"rate": 0.05}]
+
+
 def test_a_trial_stopped_politely_is_asked_for_again_without_a_limit(make_problem: MakeProblem, tmp_path: Path) -> None:
     problem = make_problem()
     for _ in range(4):
