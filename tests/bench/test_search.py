@@ -189,6 +189,8 @@ def test_trials_of_another_search_are_refused(make_problem: MakeProblem, tmp_pat
     open_study(tmp_path, make_problem())
     with pytest.raises(StoreError, match="were made with other search"):
         open_study(tmp_path, make_problem({"sampler": "random"}))
+    with pytest.raises(StoreError, match="were made with other storage"):
+        open_study(tmp_path, make_problem(), "postgresql+psycopg://nowhere")
     open_study(tmp_path, make_problem({"trials": 5}))  # how long to search may change
 
 

@@ -75,7 +75,7 @@ def test_two_processes_share_a_search_in_postgres_and_a_kill_loses_nothing(
     cli: Cli, write_suite: WriteSuite, tmp_path: Path, database: str
 ) -> None:
     suite = write_suite(agents="{nudge: {pause: 0.02}}")
-    arguments = ("tune", suite, "--trials", 3, "--env-steps", 120, "--jobs", 1, "--storage", database, "--json")
+    arguments = ("tune", suite, "--trials", 2, "--env-steps", 120, "--jobs", 1, "--storage", database, "--json")
     killed, other = cli.start(*arguments), cli.start(*arguments)
     folder = tmp_path / "results" / "tiny" / "tuning" / "nudge"
     wait_for(lambda: list(folder.glob("*/status.json")), what="a trial")
@@ -83,16 +83,11 @@ def test_two_processes_share_a_search_in_postgres_and_a_kill_loses_nothing(
     answer, errors = other.communicate(timeout=60)
     assert other.returncode == 0, errors
     trials = json.loads(answer)["agents"]["nudge"]["trials"]
-    assert [trial["state"] for trial in trials] == ["done"] * 3
+    assert [trial["state"] for trial in trials] == ["done"] * 2
     assert any(trial["values"] == {"rate": 0.05} for trial in trials), "the configuration as it stands is not lost"
     assert not (folder / "journal.log").exists(), "the trials are in the database alone"
     written = [path.read_text() for path in tmp_path.rglob("*") if path.suffix in (".json", ".yaml")]
     assert not any("secret" in text for text in written)
-    again = cli(*arguments)
-    assert json.loads(again.stdout) == json.loads(answer), "nothing is left to do"
-    elsewhere = cli(*arguments[:-3])
-    assert elsewhere.returncode == 2
-    assert "were made with other storage" in elsewhere.stderr
 
 
 def test_a_server_that_is_not_there_is_named_without_the_password(cli: Cli, write_suite: WriteSuite) -> None:
