@@ -175,6 +175,10 @@ def test_a_killed_trial_is_asked_again_with_the_same_values(cli: Cli, write_suit
         1,
         "--env-steps",
         200,
+        "--set",
+        "tuning.pruner=halving",
+        "--set",
+        "tuning.rungs=2",
     )
     process = cli.start(*arguments)
     wait_for(lambda: [cell for cell in _cells(tmp_path) if CellFolder(cell).status().env_step > 40], what="a trial")
