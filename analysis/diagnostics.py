@@ -39,8 +39,8 @@ AXES = {" ".join(axes): axes for axes in ((), ("task",), ("horizon",), ("task", 
 """The axes a diagnostic may have."""
 
 _METRIC_PREFIX = "agent/"
-_UPDATES = "agent/updates"
-"""What scores are drawn against, and no curve of its own."""
+_TOLD_ELSEWHERE = frozenset({"agent/updates", "agent/parameters"})
+"""What scores are drawn against, and a table's; no curves of their own."""
 _METRIC_ROW = ("metric", "point", "env_step", "value")
 _DIAGNOSTIC_ROW = ("name", "title", "axes", "task", "other", "ahead", "point", "env_step", "value")
 
@@ -81,7 +81,7 @@ def training_metrics(folder: Path, cell: Cell, study: Study) -> Iterator[tuple[A
         env_step = record.integer("env_step")
         point = _point(env_step, study)
         for key in row:
-            if key.startswith(_METRIC_PREFIX) and key != _UPDATES:
+            if key.startswith(_METRIC_PREFIX) and key not in _TOLD_ELSEWHERE:
                 kept[key.removeprefix(_METRIC_PREFIX), point] = env_step, record.number(key)
     for (metric, point), (env_step, value) in kept.items():
         yield metric, point, env_step, value
@@ -154,14 +154,15 @@ def _gathered(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Means over the cells of each agent, and what is wrong with the files that are left out."""
     frames, damaged = [], []
-    for agent in results.study.agents:
+    path = results.path
+    for agent in results.study.agents if path else ():
         rows: list[tuple[Any, ...]] = []
         for cell in results.cells:
-            if cell.agent == agent and cell.counts:
+            if path and cell.agent == agent and cell.counts:
                 try:
-                    rows += list(rows_of(results.path / cell.id, cell, results.study))
+                    rows += list(rows_of(path / cell.id, cell, results.study))
                 except ResultsError as error:
-                    damaged.append(told(error, results.path))
+                    damaged.append(told(error, path))
         if rows:
             frames.append(_averaged(pd.DataFrame(rows, columns=list(columns))).assign(agent=agent))
     if not frames:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from analysis import style
 from analysis.stats import Band
+from analysis.study import Task
 from analysis.summary import Summary
+
+SCORE_UNITS = {
+    "return": "Episode return",
+    "success_any": "Success rate (at any step)",
+    "success_last": "Success rate (at the last step)",
+}
+MOST_LARGE = 12
+"""Panels of tasks drawn in full size; more become small."""
 
 DPI = 150
 """Of PNG files, and of the layout: text is not as wide at every resolution."""
@@ -68,6 +78,37 @@ def draw_band(
         linewidth=width,
         gid=gid,
     )
+
+
+def task_panels(tasks: Sequence[Task]) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel per task, for raw scores against environment steps."""
+    small = len(tasks) > MOST_LARGE
+    columns = 2 if len(tasks) == 4 else min(len(tasks), 5 if small else 3)
+    rows = math.ceil(len(tasks) / columns)
+    width = style.WIDTH if columns > 1 else 0.72 * style.WIDTH
+    figure = new_figure(width, 0.8 + (1.3 if small else 1.75) * rows)
+    panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    units = {task.protocol.score for task in tasks}
+    for axes, task in zip(panels, tasks, strict=False):
+        axes.set_title(task.name, fontsize=6.5 if small else 8)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.tick_params(labelsize=6.5 if small else 7)
+        if task.protocol.score != "return":
+            axes.set(ylim=(-0.04, 1.04), yticks=(0, 0.5, 1))
+        if len(units) > 1:
+            axes.set_ylabel(task.protocol.score.replace("_", " "), fontsize=7)
+    for axes in panels[len(tasks) :]:
+        axes.set_visible(False)
+    if len(units) == 1:
+        figure.supylabel(SCORE_UNITS.get(next(iter(units)), "Score"), fontsize=8.5)
+    return figure, panels[: len(tasks)]
+
+
+def panel_width(panels: Sequence[Axes]) -> float:
+    """Width of a curve, in points, in so many panels."""
+    return 0.9 if len(panels) > MOST_LARGE else 1.5
 
 
 def about(bands: Iterable[Band]) -> str:

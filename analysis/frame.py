@@ -33,7 +33,7 @@ COLUMNS = (
 )
 """Columns of :attr:`Results.evaluations`. ``seconds`` of training and gradient ``updates`` are NaN where unknown."""
 
-LEFT_OUT = frozenset({"failed", "corrupt", "incompatible"})
+LEFT_OUT = frozenset({"failed", "corrupt", "incompatible", "missing"})
 """States whose rows enter no number: the run counts as missing."""
 
 _NUMBERS = ("score", "return", "length", "seconds")
@@ -53,7 +53,7 @@ class Cell:
     tasks: tuple[str, ...]
     state: str
     """pending, running, done, failed, diverged, preempted as its status says; or ``corrupt`` (a file cannot be read),
-    or ``incompatible`` (measured under another suite version or protocol)."""
+    or ``incompatible`` (measured under another suite version or protocol), or ``missing`` (not in a table)."""
     reason: str = ""
     env_step: int = 0
     """Environment steps taken so far, as the status says."""
@@ -68,6 +68,8 @@ class Cell:
     episodes: int | None = None
     """Episodes per task and evaluation this cell was made for."""
     peak_memory_mb: float | None = None
+    parameters: float | None = None
+    """Numbers that training moves, where the agent says."""
     incomplete: int = 0
     """(task, env_step) evaluations left out because episodes are missing."""
 
@@ -85,7 +87,8 @@ class Results:
     evaluation's episodes (so that memory does not grow with them). It holds only cells that count.
     """
 
-    path: Path
+    path: Path | None
+    """The study's folder; None where results came as a table."""
     study: Study
     cells: tuple[Cell, ...]
     evaluations: pd.DataFrame
@@ -172,14 +175,19 @@ def _described(cell: Cell, folder: Path, study: Study) -> Cell:
     if not (folder / "status.json").is_file():
         return cell
     status = Record.read(folder / "status.json")
-    memory = status.content.get("peak_memory_mb")
     return replace(
         cell,
         state=status.text("state"),
         reason=str(status.content.get("message") or ""),
         env_step=status.integer("env_step"),
-        peak_memory_mb=float(memory) if isinstance(memory, int | float) else None,
+        peak_memory_mb=_optional(status, "peak_memory_mb"),
+        parameters=_optional(status, "parameters"),
     )
+
+
+def _optional(record: Record, key: str) -> float | None:
+    value = record.content.get(key)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _machine(provenance: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from analysis.efficiency import Speedup
 from analysis.stats import Estimate
 from analysis.summary import Summary
 
@@ -38,3 +39,31 @@ def _verdict(leader: Estimate, rival: Estimate) -> str:
     if leader.low > rival.high:
         return "the intervals are apart"
     return "the intervals overlap, so this study does not separate the two"
+
+
+def speedup_sentences(summary: Summary) -> list[str]:
+    """How many times fewer environment steps the leading agent needs to reach each other's final IQM."""
+    leader = next(iter(summary.ranking), None)
+    found = [s for s in summary.speedups if s.agent == leader and s.task is None and s.axis == "env_step"]
+    return [_sentence(s) for s in found]
+
+
+def _sentence(s: Speedup) -> str:
+    goal = f"{s.reference}'s final IQM {s.target:.2f}"
+    if s.ratio == 0:
+        return f"{s.agent} does not reach {goal} within the steps of this study."
+    if s.ratio == float("inf"):
+        return f"{s.agent} stands above {goal} from its first evaluation on."
+    low, high = s.low, s.high
+    if s.ratio < 1:
+        low, high = (None if bound is None else 1 / bound if bound else float("inf") for bound in (s.high, s.low))
+        claim = f"{s.agent} needs {1 / s.ratio:.1f}×{{}} as many environment steps to reach {goal}{{}}."
+    else:
+        claim = f"{s.agent} reaches {goal} with {s.ratio:.1f}×{{}} fewer environment steps{{}}."
+    if low is None or high is None:
+        return claim.format("", "; one run allows no interval")
+    return claim.format(f" [{_bound(low)}, {_bound(high)}]", "")
+
+
+def _bound(value: float) -> str:
+    return "0" if value == 0 else "no limit" if value == float("inf") else f"{value:.1f}"

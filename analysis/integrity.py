@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.frame import Cell, Results
 from analysis.scores import AgentScores
+
+ENOUGH_RUNS = 5
+"""Fewer runs make the intervals of most comparisons overlap (Agarwal et al. 2021 use three to ten and more)."""
 
 SHOWN = 5
 """Names listed in one sentence before "and n more"."""
@@ -44,6 +48,50 @@ def notes(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
         count = len(results.superseded)
         found.append(f"{_count(count, 'cell')} no longer in the suite left out: {_listed(results.superseded)}.")
     return found
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing a reader should not have to wonder about."""
+
+    passed: bool
+    sentence: str
+
+
+def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequence[str]) -> list[Check]:
+    """What was looked at in a study, whether or not something is wrong with it."""
+    cells, study = results.cells, results.study
+    states = [cell.state for cell in cells]
+    done, diverged = states.count("done"), states.count("diverged")
+    runs = [int(n) for of in scores.values() for n in of.runs_per_task if n]
+    fewest = min(runs, default=0)
+    commits = {cell.commit for cell in cells if cell.commit}
+    mixed = [note for note in _mixtures(results) if "versions of the code" not in note]
+    steps = {of.env_step for of in scores.values()}
+    unlike = len(study.measures) > 1
+    return [
+        Check(done + diverged == len(cells), f"{done + diverged} of {_count(len(cells), 'cell')} finished."),
+        Check(diverged == 0, f"{_count(diverged, 'cell')} diverged." if diverged else "No cell diverged."),
+        Check(not damaged and "corrupt" not in states, _unless(damaged or "corrupt" in states, "damaged file")),
+        Check("incompatible" not in states, _unless("incompatible" in states, "cell measured by other rules")),
+        Check(
+            fewest >= ENOUGH_RUNS,
+            f"{fewest} runs at least of every agent and task"
+            + ("." if fewest >= ENOUGH_RUNS else f": fewer than {ENOUGH_RUNS}, so that intervals are wide."),
+        ),
+        Check(len(steps) < 2, "Agents are scored at the same environment step." if len(steps) < 2 else
+              "Agents are scored at different environment steps."),
+        Check(not mixed, " ".join(mixed) or "Every agent has one configuration, one budget and one way of evaluation."),
+        Check(len(commits) < 2, "One version of the code." if len(commits) == 1 else
+              f"{len(commits)} versions of the code." if commits else "The version of the code is not known."),
+        Check(not unlike, "One protocol and one engine." if not unlike else
+              f"{len(study.measures)} protocols or engines, also reported each for itself."),
+        Check(not results.superseded, _unless(results.superseded, "cell of an earlier form of the suite")),
+    ]  # fmt: skip
+
+
+def _unless(found: object, what: str) -> str:
+    return f"There is a {what}; see the notes above." if found else f"No {what}."
 
 
 def unread(damaged: Sequence[str]) -> list[str]:

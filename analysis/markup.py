@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,13 +50,36 @@ class Table:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "×": r"$\times$", "±": r"$\pm$", "–": "--", "—": "---", "τ": r"$\tau$",
+    "×": r"$\times$", "±": r"$\pm$", "–": "--", "—": "---", "−": "$-$", "·": r"$\cdot$", "…": r"\ldots{}",
+    "√": r"$\surd$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "≈": r"$\approx$", "→": r"$\to$", "∞": r"$\infty$",
+    "∈": r"$\in$", "∑": r"$\sum$", "½": "1/2", "“": "``", "”": "''", "’": "'", "‖": r"$\|$",
 }  # fmt: skip
+_ACCENTS = {"\u0302": "^", "\u0303": "~", "\u0304": "="}
+"""Combining marks and LaTeX's accents: hat, tilde, bar."""
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {sign: "\\" + sign for sign in "\\`*[]|"}
 
 
 def escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    """Text for LaTeX: signs that mean something to it, mathematical signs, Greek letters and indices by commands."""
+    signs: list[str] = []
+    for sign in text:
+        if sign in _ACCENTS and signs:
+            signs[-1] = f"\\{_ACCENTS[sign]}{{{signs[-1]}}}"
+        else:
+            signs.append(_LATEX.get(sign) or _command(sign) or sign)
+    return "".join(signs)
+
+
+def _command(sign: str) -> str:
+    """``$\\alpha$`` for α, ``$^{t}$`` for ᵗ; nothing for other signs."""
+    kind, _, code = unicodedata.decomposition(sign).partition(" ")
+    if kind in ("<super>", "<sub>"):
+        return f"${'^' if kind == '<super>' else '_'}{{{chr(int(code, 16))}}}$"
+    found = re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)", unicodedata.name(sign, ""))
+    if found is None:
+        return ""
+    name = found[2].lower().replace("lamda", "lambda")  # Unicode's own spelling
+    return f"$\\{name.capitalize() if found[1] == 'CAPITAL' else name}$"
 
 
 def escape_markdown(text: str) -> str:

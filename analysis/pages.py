@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -22,7 +24,11 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["markdown"] = markup.escape_markdown
+    environment.filters |= {
+        "markdown": markup.escape_markdown,
+        "json": lambda value: json.dumps(list(value), ensure_ascii=False),
+        "anchor": lambda title: re.sub(r"\W+", "-", title.lower()).strip("-"),
+    }
     return environment.get_template(name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import matplotlib
@@ -10,9 +9,9 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from analysis import diagnostic_plots, drawing, efficiency_plots, style, tuning_plots
+from analysis import diagnostic_plots, drawing, efficiency_plots, published_plots, style, tuning_plots
 from analysis.stats import Band, Estimate
 from analysis.summary import Summary, TaskCurve
 
@@ -21,11 +20,6 @@ METRIC_TITLES = {
     "median": "Median",
     "mean": "Mean",
     "optimality_gap": "Optimality gap\n(lower is better)",
-}
-SCORE_UNITS = {
-    "return": "Episode return",
-    "success_any": "Success rate (at any step)",
-    "success_last": "Success rate (at the last step)",
 }
 LEAST_SPAN = 0.2
 """Normalised scores closer than this are not drawn far apart."""
@@ -200,40 +194,15 @@ def task_curves(summary: Summary) -> Figure | None:
         by_task.setdefault(item.task.name, []).append(item)
     if not by_task:
         return None
-    small = len(by_task) > 12
-    columns = 2 if len(by_task) == 4 else min(len(by_task), 5 if small else 3)
-    rows = math.ceil(len(by_task) / columns)
-    width = style.WIDTH if columns > 1 else 0.72 * style.WIDTH
-    figure = drawing.new_figure(width, 0.8 + (1.3 if small else 1.75) * rows)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    units = {items[0].task.protocol.score for items in by_task.values()}
-    for axes, items in zip(panels, by_task.values(), strict=False):
-        _task_panel(axes, summary, items, small=small)
-        if len(units) > 1:
-            axes.set_ylabel(items[0].task.protocol.score.replace("_", " "), fontsize=7)
-    for axes in panels[len(by_task) :]:
-        axes.set_visible(False)
-    if len(units) == 1:
-        figure.supylabel(SCORE_UNITS.get(next(iter(units)), "Score"), fontsize=8.5)
+    figure, panels = drawing.task_panels([items[0].task for items in by_task.values()])
+    for axes, items in zip(panels, by_task.values(), strict=True):
+        for item in items:
+            shown = np.unique(np.linspace(0, len(item.steps) - 1, PANEL_POINTS).round().astype(int))
+            band, width = _at(item.band, shown), drawing.panel_width(panels)
+            drawing.draw_band(axes, summary, item.agent, item.steps[shown], band, width=width)
     figure.supxlabel(f"Environment steps{drawing.about(item.band for item in summary.task_curves)}", fontsize=8.5)
     drawing.legend(figure, summary, summary.agents)
     return figure
-
-
-def _task_panel(axes: Axes, summary: Summary, items: list[TaskCurve], *, small: bool) -> None:
-    task = items[0].task
-    for item in items:
-        shown = np.unique(np.linspace(0, len(item.steps) - 1, PANEL_POINTS).round().astype(int))
-        drawing.draw_band(
-            axes, summary, item.agent, item.steps[shown], _at(item.band, shown), width=0.9 if small else 1.5
-        )
-    axes.set_title(task.name, fontsize=6.5 if small else 8)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_locator(MaxNLocator(3))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.tick_params(labelsize=6.5 if small else 7)
-    if task.protocol.score != "return":
-        axes.set(ylim=(-0.04, 1.04), yticks=(0, 0.5, 1))
 
 
 def _at(band: Band, points: np.ndarray) -> Band:
@@ -251,6 +220,7 @@ FIGURES: dict[str, Callable[[Summary], Figure | None]] = {
     "probability_of_improvement": probability_of_improvement,
     **efficiency_plots.FIGURES,
     "task_curves": task_curves,
+    **published_plots.FIGURES,
     "tuning": tuning_plots.study_figure,
     **diagnostic_plots.FIGURES,
 }

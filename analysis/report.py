@@ -5,14 +5,28 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from analysis import diagnostic_plots, diagnostics, drawing, integrity, pages, plots, stats, svg, tables
+from analysis import (
+    diagnostic_plots,
+    diagnostics,
+    drawing,
+    integrity,
+    interactive,
+    methods,
+    pages,
+    plots,
+    stats,
+    svg,
+    tables,
+)
 from analysis.frame import load
-from analysis.headline import headline
+from analysis.headline import headline, speedup_sentences
 from analysis.markup import Table
 from analysis.style import colours
 from analysis.summary import Summary, summarise
@@ -31,6 +45,9 @@ FIGURES = {
     "other_axes": "IQM over runs and tasks against gradient updates and seconds of training.",
     "predicted_intervals": "Width of the interval of the IQM to expect with so many seeds; filled where the study is.",
     "task_curves": "Mean score over runs against environment steps, task by task.",
+    "published": "Published curves (means, never solid) beside the study's own, measured by the same rules. Where "
+    "points are marked they are all that was published; nobody measured what lies between.",
+    "published_apart": "Published curves measured by other rules than this study's: not to be compared with it.",
     "tuning": "Expected best score of n trials of tuning drawn from those seen (Dodge et al. 2019), on tuning's "
     "own seeds.",
     "training_metrics": "What agents log of their training, without counters: the "
@@ -52,12 +69,17 @@ SECTIONS = (
     ("Probability of improvement", ("probability_of_improvement",), ("probability_of_improvement",)),
     ("Sample efficiency", ("sample_efficiency", "speedups", "other_axes"), ("efficiency", "steps_to_score")),
     ("Task by task", ("task_curves",), ("per_task", "task_efficiency")),
+    ("Beside published results", ("published", "published_apart"), ("published",)),
     ("How many seeds", ("predicted_intervals",), ("separations", "predicted_intervals")),
     ("Diagnostics: what the agents did inside", tuple(diagnostic_plots.FIGURES), ()),
     ("Tuning: how the agents' values were found", ("tuning",), ("tuning",)),
     ("Compute", (), ("compute",)),
+    ("Hyper-parameters", (), ("hyperparameters",)),
 )
 """Title, figures and tables of each part of the page."""
+
+FOLDED = frozenset({"hyperparameters"})
+"""Tables that the page unfolds when asked to."""
 
 
 def write(results: Path, out: Path | None = None, *, env_step: int | None = None) -> Path:
@@ -68,8 +90,12 @@ def write(results: Path, out: Path | None = None, *, env_step: int | None = None
     report cannot be written.
     """
     results = Path(results)
-    out = results / "report" if out is None else Path(out)
-    pages.write_files(out, render(summarise(load(results), env_step)), {*FIGURES, *tables.NAMES})
+    return write_summary(summarise(load(results), env_step), results / "report" if out is None else Path(out))
+
+
+def write_summary(summary: Summary, out: Path) -> Path:
+    """Write the report on ``summary`` into ``out``. Returns and raises as :func:`write`."""
+    pages.write_files(out, render(summary), {*FIGURES, *tables.NAMES})
     return out / "report.html"
 
 
@@ -77,36 +103,45 @@ def render(summary: Summary) -> dict[str, bytes]:
     """Every file of the report by its path inside the report's folder; the page comes last."""
     drawn = plots.render(summary)
     made = tables.tables(summary)
-    files = {f"figures/{name}": content for name, content in sorted(drawn.items())}
+    found = {f"figures/{name}": content for name, content in sorted(drawn.items())}
     for name, table in sorted(made.items()):
-        files[f"tables/{name}.csv"] = table.csv().encode()
-        files[f"tables/{name}.tex"] = table.latex().encode()
-    files["report.json"] = (
+        found[f"tables/{name}.csv"] = table.csv().encode()
+        found[f"tables/{name}.tex"] = table.latex().encode()
+    found["report.json"] = (
         json.dumps(document(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     ).encode()
     figures = {name: svg.inline(drawn[f"{name}.svg"].decode(), name) for name in FIGURES if f"{name}.svg" in drawn}
     context = _context(summary, made, figures)
-    files["report.md"] = pages.template("report.md.j2").render(context).encode()
-    files["report.html"] = pages.template("report.html.j2").render(context).encode()
-    return files
+    found["report.md"] = pages.template("report.md.j2").render(context).encode()
+    found["report.html"] = pages.template("report.html.j2").render(context).encode()
+    return found
 
 
 def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, str]) -> dict[str, Any]:
-    study = summary.results.study
+    study, results = summary.results.study, summary.results
     paint = colours(study.agents)
+    chart = interactive.chart(summary)
     return {
         "study": study,
         "headline": headline(summary),
+        "speedups": speedup_sentences(summary),
+        "paragraph": methods.paragraph(summary),
+        "checks": integrity.checks(results, summary.scores, summary.insides.damaged),
         "notes": summary.notes,
         "missing": document_missing(summary),
         "measured": _measured(summary),
         "method": _method(summary),
         "protocols": tables.protocols(summary),
         "cells": tables.cells(summary),
+        "cell_tasks": {cell.id: cell.tasks for cell in results.cells},
         "tables": made,
+        "linked": partial(interactive.linked, study=study),
+        "chart": None if chart is None else Markup(interactive.embedded(chart)),
+        "script": Markup(files("analysis").joinpath("templates/report.js").read_text(encoding="utf-8")),
         "figures": {name: Markup(content) for name, content in figures.items()},  # our own drawing, text escaped in it
         "captions": FIGURES,
         "sections": SECTIONS,
+        "folded": FOLDED,
         "agents": [(drawing.agent_class(summary, agent), agent, paint[agent]) for agent in summary.agents],
     }
 
@@ -121,7 +156,7 @@ def _measured(summary: Summary) -> list[tuple[str, str]]:
         ("Tasks", f"{len(study.tasks)}, {mode}" + (f"; {len(study.held_out)} held out" if study.held_out else "")),
         ("Protocols", ", ".join(dict.fromkeys(protocol.name for protocol in study.protocols))),
         ("Seeds", f"{len(study.seeds)} ({seeds})"),
-        ("Training", f"{study.env_steps:,} environment steps per cell"),
+        *([("Training", f"{study.env_steps:,} environment steps per cell")] if study.env_steps else []),
         ("Evaluation", f"{study.episodes} episodes per task, apart from training"),
         ("Scored", _scored(summary)),
         *_origins(summary),
@@ -142,6 +177,8 @@ def _scored(summary: Summary) -> str:
     steps = {agent: f"{of.env_step:,}" for agent, of in summary.scores.items()}
     if not steps:
         return "nothing yet"
+    if not any(of.env_step for of in summary.scores.values()):
+        return "as given, without environment steps"
     if len(set(steps.values())) == 1:
         return f"at {next(iter(steps.values()))} environment steps"
     return "at different environment steps: " + ", ".join(f"{agent} at {step}" for agent, step in steps.items())
@@ -160,6 +197,7 @@ def _method(summary: Summary) -> list[str]:
     )
     return [
         *([several] if summary.by_measure else []),
+        *_published(summary),
         "Scores are normalised as (score − low) / (high − low) with the bounds of the protocol, fixed by the suite and "
         "never taken from the results. A run's score is the mean over its evaluation episodes.",
         f"Intervals are {tables.INTERVAL} percentile bootstrap intervals: {drawing}; {stats.RESAMPLES} resamples, "
@@ -177,6 +215,14 @@ def _method(summary: Summary) -> list[str]:
     ]
 
 
+def _published(summary: Summary) -> list[str]:
+    """Whose published results stand beside the study's own."""
+    told = {(curve.source.name, curve.source.licence, curve.source.rules(curve.task)) for curve in summary.published}
+    return [
+        f"Published results: {name} (licence {licence}); measured: {rules}." for name, licence, rules in sorted(told)
+    ]
+
+
 def document(summary: Summary) -> dict[str, Any]:
     """The content of ``report.json``: every number with where it comes from; null where there is none."""
     study = summary.results.study
@@ -188,6 +234,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "mode": study.mode,
         "protocols": [vars(protocol) for protocol in study.protocols],
         "headline": headline(summary),
+        "methods": methods.paragraph(summary),
         "seeds": list(study.seeds),
         "tasks": [task.name for task in study.tasks],
         "held_out": [task.name for task in study.held_out],
@@ -214,9 +261,11 @@ def document(summary: Summary) -> dict[str, Any]:
         "predicted_intervals": _records(made, "predicted_intervals"),
         "steps_to_score": _records(made, "steps_to_score"),
         "per_task": _records(made, "per_task"),
+        "published": _records(made, "published"),
         "diagnostics": diagnostics.last(summary.insides.diagnostics, study),
         "tuning": _records(made, "tuning"),
         "compute": _records(made, "compute"),
+        "hyperparameters": _records(made, "hyperparameters"),
         "missing": document_missing(summary),
         "superseded": list(summary.results.superseded),
         "notes": summary.notes,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -49,6 +49,14 @@ class Band:
     high: Array | None = None
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """Two numbers held against each other: the second minus the first, and over it (None unless the first is > 0)."""
+
+    difference: Estimate
+    ratio: Estimate | None
+
+
 def task_means(scores: Array) -> Array:
     """Mean over the runs present, ``[..., K]``; NaN for a task without runs."""
     return _nanmean(scores, -2)
@@ -59,7 +67,12 @@ def iqm(scores: Array) -> Array:
 
     Every run present weighs the same, so a task with fewer runs weighs less.
     """
-    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)  # NaN sorts to the end
+    # order does not matter, and resamples lie in memory task by task
+    flat = np.swapaxes(scores, -1, -2).reshape(*scores.shape[:-2], -1)
+    flat = np.sort(flat, axis=-1)  # NaN sorts to the end
+    if not np.isnan(flat[..., -1:]).any():
+        cut = int(0.25 * flat.shape[-1])
+        return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
     count = np.isfinite(flat).sum(axis=-1, keepdims=True)
     cut = (0.25 * count).astype(int)
     position = np.arange(flat.shape[-1])
@@ -68,8 +81,11 @@ def iqm(scores: Array) -> Array:
 
 def median(scores: Array) -> Array:
     """Median over tasks of the mean over runs."""
+    means = task_means(scores)
+    if _complete(means):
+        return np.asarray(np.median(means, axis=-1))
     with _quiet():
-        return np.asarray(np.nanmedian(task_means(scores), axis=-1))
+        return np.asarray(np.nanmedian(means, axis=-1))
 
 
 def mean(scores: Array) -> Array:
@@ -134,13 +150,13 @@ def resample(
     if whole_runs:
         rows = np.flatnonzero(present.any(axis=1))
         return np.asarray(scores[rows[rng.integers(len(rows), size=(resamples, runs or len(rows)))]])
-    drawn = np.full((resamples, runs or len(scores), scores.shape[1]), np.nan)
+    drawn = np.full((resamples, scores.shape[1], runs or len(scores)), np.nan)
     for task in range(scores.shape[1]):
-        rows = np.flatnonzero(present[:, task])
-        if rows.size:
-            count = runs or len(rows)
-            drawn[:, :count, task] = scores[rows[rng.integers(len(rows), size=(resamples, count))], task]
-    return drawn
+        known = scores[present[:, task], task]
+        if known.size:
+            count = runs or len(known)
+            drawn[:, task, :count] = known[rng.integers(len(known), size=(resamples, count))]
+    return np.swapaxes(drawn, 1, 2)
 
 
 def tail(*scores: Array, whole_runs: bool = False) -> float:
@@ -175,8 +191,19 @@ def percentile_interval(samples: Array, beyond: float) -> tuple[Array, Array]:
 
 def aggregate(agent: str, metric: str, scores: Array, *, whole_runs: bool = False) -> Estimate:
     """One metric of one agent's scores ``[R, K]`` with its interval."""
-    rng = generator("aggregate", agent, metric)
-    return _bootstrapped(point(metric, scores), METRICS[metric], scores, rng, whole_runs=whole_runs)
+    return aggregates(agent, scores, (metric,), whole_runs=whole_runs)[metric]
+
+
+def aggregates(
+    agent: str, scores: Array, metrics: Iterable[str] = tuple(METRICS), *, whole_runs: bool = False
+) -> dict[str, Estimate]:
+    """Metrics of one agent's scores ``[R, K]`` with their intervals, all from the same draws."""
+    points = {metric: point(metric, scores) for metric in metrics}
+    if not allows_interval(scores):
+        return {metric: Estimate(value) for metric, value in points.items()}
+    drawn = resample(scores, generator("aggregate", agent), RESAMPLES, whole_runs=whole_runs)
+    beyond = tail(scores, whole_runs=whole_runs)
+    return {metric: _within(value, METRICS[metric](drawn), beyond) for metric, value in points.items()}
 
 
 def worst(agent: str, scores: Array, *, whole_runs: bool = False) -> Estimate:
@@ -198,6 +225,38 @@ def generalisation_gap(agent: str, trained: Array, held_out: Array) -> Estimate:
     return _bootstrapped(float(gap(both)), gap, both, generator("generalisation", agent), whole_runs=True)
 
 
+def contrast(
+    names: tuple[str, ...],
+    scores: tuple[Array, Array],
+    statistic: Callable[[Array], Array],
+    *,
+    whole_runs: tuple[bool, bool] = (False, False),
+) -> tuple[tuple[Estimate, Estimate], Contrast]:
+    """One statistic of two matrices ``[R, K]`` and ``[R', K]``, each with its interval, and their contrast.
+
+    Runs of the two are drawn apart. ``names`` seed the draws.
+    """
+    values = [float(statistic(of)) for of in scores]
+    ratio = Estimate(values[1] / values[0]) if values[0] > 0 else None
+    if not all(map(allows_interval, scores)):
+        return (Estimate(values[0]), Estimate(values[1])), Contrast(Estimate(values[1] - values[0]), ratio)
+    samples, single = [], []
+    for part, of, value, whole in zip(("before", "after"), scores, values, whole_runs, strict=True):
+        samples.append(statistic(resample(of, generator("contrast", part, *names), RESAMPLES, whole_runs=whole)))
+        single.append(_within(value, samples[-1], tail(of, whole_runs=whole)))
+    # where the two are drawn differently, the wider tail of the two keeps the coverage
+    beyond = min(tail(*scores, whole_runs=whole) for whole in whole_runs)
+    difference = _within(values[1] - values[0], samples[1] - samples[0], beyond)
+    if ratio is not None and (samples[0] > 0).all():
+        ratio = _within(ratio.estimate, samples[1] / samples[0], beyond)
+    return (single[0], single[1]), Contrast(difference, ratio)
+
+
+def _within(value: float, samples: Array, beyond: float) -> Estimate:
+    low, high = percentile_interval(samples, beyond)
+    return Estimate(value, float(low), float(high))
+
+
 def _bootstrapped(
     value: float,
     statistic: Callable[[Array], Array],
@@ -210,8 +269,7 @@ def _bootstrapped(
     if not allows_interval(scores):
         return Estimate(value)
     samples = statistic(resample(scores, rng, RESAMPLES, whole_runs=whole_runs))
-    low, high = percentile_interval(samples, tail(scores, whole_runs=whole_runs))
-    return Estimate(value, float(low), float(high))
+    return _within(value, samples, tail(scores, whole_runs=whole_runs))
 
 
 def improvement(x: Array, y: Array) -> Array:
@@ -305,7 +363,13 @@ def performance_profile(agent: str, scores: Array, thresholds: Array, *, whole_r
     return Band(estimate, *percentile_interval(above_each, tail(scores, whole_runs=whole_runs)))
 
 
+def _complete(values: Array) -> bool:
+    return not np.isnan(values).any()
+
+
 def _nanmean(values: Array, axis: int) -> Array:
+    if _complete(values):
+        return np.asarray(values.mean(axis=axis))
     with _quiet():
         return np.asarray(np.nanmean(values, axis=axis))
 

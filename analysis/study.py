@@ -22,8 +22,9 @@ class Protocol:
     """How an episode was run and scored; ``low`` is normalised to 0 and ``high`` to 1."""
 
     name: str
-    action_repeat: int
-    decisions: int
+    action_repeat: int | None
+    decisions: int | None
+    """Of an episode. Both are unknown where results came as a table."""
     score: str
     low: float
     high: float
@@ -94,6 +95,17 @@ class Tuned:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """One value of an agent's configuration: who set it, and what it means and where its default comes from."""
+
+    agent: str
+    field: str
+    value: str
+    set_by: str
+    about: str
+
+
+@dataclass(frozen=True)
 class ExpectedCell:
     """A training run that the suite asks for."""
 
@@ -124,6 +136,8 @@ class Study:
     sweep: Sweep | None = None
     tuned: tuple[Tuned, ...] = ()
     """Agents whose values were found by tuning."""
+    settings: tuple[Setting, ...] = ()
+    """Of all agents, where known."""
 
     @property
     def evaluated(self) -> tuple[Task, ...]:
@@ -248,6 +262,7 @@ def read_study(folder: Path) -> Study:
         held_out=tuple(task_of(item) for item in record.records("held_out")) if "held_out" in record.content else (),
         sweep=_sweep(record.record("sweep")) if record.content.get("sweep") is not None else None,
         tuned=_tuned(record.record("tuned")) if "tuned" in record.content else (),
+        settings=tuple(_settings(record.record("settings"))) if "settings" in record.content else (),
     )
     _check(study, path)
     return study
@@ -302,6 +317,14 @@ def _tuned(record: Record) -> tuple[Tuned, ...]:
             )
         )
     return tuple(found)
+
+
+def _settings(record: Record) -> Iterator[Setting]:
+    for agent in record.content:
+        for item in record.records(str(agent)):
+            value = item.content.get("value")
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield Setting(str(agent), item.text("field"), text, item.text("set_by"), item.text("about"))
 
 
 def _expected_cell(record: Record) -> ExpectedCell:

@@ -13,6 +13,7 @@ from analysis.comparisons import Improvement, improvements
 from analysis.diagnostics import Insides
 from analysis.efficiency import Curve, Speedup, StepsToScore
 from analysis.frame import Results
+from analysis.published import PublishedCurve, published_curves
 from analysis.scores import AXES, AgentScores, Array, agent_scores
 from analysis.seeds import Prediction, Separation
 from analysis.stats import Band, Estimate
@@ -54,6 +55,10 @@ class Compute:
     steps_per_second: float
     """Median over cells."""
     peak_memory_mb: float | None
+    updates: float | None
+    """Gradient updates of a cell, median."""
+    parameters: tuple[int, ...]
+    """Numbers that training moves, each that occurs, ascending; they may differ from task to task."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,8 @@ class Summary:
     """Where the study has held-out tasks."""
     insides: Insides
     """What the agents say of themselves."""
+    published: list[PublishedCurve]
+    """Other people's curves of the same tasks."""
     notes: list[str]
     """Sentences on what is missing or mixed."""
 
@@ -169,10 +176,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     return Summary(
         results=results,
         scores=scores,
-        aggregates={
-            agent: {metric: stats.aggregate(agent, metric, of.final, whole_runs=joint) for metric in stats.METRICS}
-            for agent, of in scores.items()
-        },
+        aggregates={agent: stats.aggregates(agent, of.final, whole_runs=joint) for agent, of in scores.items()},
         improvements=improvements(scores, whole_runs=joint),
         thresholds=thresholds,
         profiles={
@@ -196,6 +200,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         by_measure=_by_measure(results, scores, joint),
         generalisation=_generalisation(results, scores, env_step),
         insides=insides,
+        published=published_curves(results.study),
         notes=[
             *integrity.notes(results, scores),
             *integrity.unread(insides.damaged),
@@ -341,10 +346,11 @@ def _raw_band(task: Task, band: Band) -> Band:
 
 
 def _compute(results: Results, scores: dict[str, AgentScores]) -> list[Compute]:
-    last: pd.DataFrame = results.evaluations.groupby(["agent", "cell"])[["env_step", "seconds"]].max()
+    last: pd.DataFrame = results.evaluations.groupby(["agent", "cell"])[["env_step", "seconds", "updates"]].max()
     found = []
     for agent in scores:
-        memory = [c.peak_memory_mb for c in results.cells if c.agent == agent and c.peak_memory_mb is not None]
+        of_agent = [cell for cell in results.cells if cell.agent == agent and cell.counts]
+        memory = [cell.peak_memory_mb for cell in of_agent if cell.peak_memory_mb is not None]
         rows = last[last.index.get_level_values("agent") == agent]
         rows = rows[rows["seconds"] > 0]
         if rows.empty:
@@ -357,6 +363,8 @@ def _compute(results: Results, scores: dict[str, AgentScores]) -> list[Compute]:
                 seconds_per_cell=float(rows["seconds"].median()),
                 steps_per_second=float((rows["env_step"] / rows["seconds"]).median()),
                 peak_memory_mb=max(memory, default=None),
+                updates=None if rows["updates"].isna().all() else float(rows["updates"].median()),
+                parameters=tuple(sorted({int(c.parameters) for c in of_agent if c.parameters is not None})),
             )
         )
     return found

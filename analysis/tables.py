@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.efficiency import LEVELS, Speedup, StepsToScore
 from analysis.markup import Table
+from analysis.published import PublishedCurve
 from analysis.scores import Array
 from analysis.seeds import NUMBERS, Separation
 from analysis.stats import CONFIDENCE, Estimate
@@ -251,6 +252,41 @@ def steps_text(s: StepsToScore) -> str:
     return beyond if np.isinf(s.low) else f"{text(s.steps)} [{text(s.low)}, {text(s.high)}]"
 
 
+def published(summary: Summary) -> Table:
+    """Other people's scores at the study's steps, beside its own."""
+    labels = list(dict.fromkeys(curve.label for curve in summary.published))
+    at = {(c.task.name, c.label): (c, c.at(summary.results.study.env_steps)) for c in summary.published}
+    records = [
+        {"task": c.task.name, "agent": c.agent, "source": c.source.name, "measured": c.source.rules(c.task),
+         "comparable": c.comparable, "env_step": point[0], "runs": c.runs, "mean": point[1]}
+        for c, point in at.values() if point is not None
+    ]  # fmt: skip
+    tasks = [task for task in summary.results.study.evaluated if any((task.name, label) in at for label in labels)]
+    own = {(item.task.name, item.agent): item for item in summary.task_scores}
+    rows = tuple(
+        (
+            task.name,
+            *(_task_cell(own.get((task.name, agent))) for agent in summary.agents),
+            *(_published_cell(at.get((task.name, label))) for label in labels),
+        )
+        for task in tasks
+    )
+    caption = (
+        "Mean scores at the end of this study, and published ones at the last step up to there that was published, not "
+        "normalised. In brackets: measured by other rules, not to be compared."
+    )
+    return Table("published", caption, pd.DataFrame(records), ("Task", *summary.agents, *labels), rows)
+
+
+def _published_cell(found: tuple[PublishedCurve, tuple[int, float] | None] | None) -> str:
+    if found is None or found[1] is None:
+        return ""
+    curve, (step, mean) = found[0], found[1]
+    digits = 0 if curve.task.protocol.high - curve.task.protocol.low >= 100 else 2
+    text = f"{mean:.{digits}f} at {step:,} (n = {curve.runs})"
+    return text if curve.comparable else f"({text})"
+
+
 def final_scores(summary: Summary) -> Table:
     """One row per run and task that enters the aggregates, for other tools to start from."""
     ids = {(cell.agent, cell.seed, task): cell.id for cell in summary.results.cells for task in cell.tasks}
@@ -344,16 +380,21 @@ def sweep(summary: Summary) -> Table:
 
 
 def compute(summary: Summary) -> Table:
-    records = [vars(item) for item in summary.compute]
+    records = [vars(item) | {"parameters": _parameters(item.parameters)} for item in summary.compute]
     rows = tuple(
         (
             c.agent, str(c.cells), _hours(c.seconds), _hours(c.seconds_per_cell), f"{c.steps_per_second:,.0f}",
+            "unknown" if c.updates is None else f"{c.updates:,.0f}", _parameters(c.parameters),
             "unknown" if c.peak_memory_mb is None else f"{c.peak_memory_mb:,.0f} MB",
         )
         for c in summary.compute
     )  # fmt: skip
-    header = ("Agent", "Cells", "Training time", "Per cell (median)", "Steps/s (median)", "Peak memory")
-    caption = "What training cost: wall-clock time of the cells' training, evaluation not counted."
+    header = ("Agent", "Cells", "Training time", "Per cell (median)", "Steps/s (median)", "Updates per cell",
+              "Parameters", "Peak memory")  # fmt: skip
+    caption = (
+        "What training cost: wall-clock time of the cells' training, evaluation not counted; environment steps per "
+        "second, gradient updates, numbers that training moves."
+    )
     return Table("compute", caption, pd.DataFrame(records), header, rows)
 
 
@@ -382,6 +423,21 @@ def tuning(summary: Summary) -> Table:
     return Table("tuning", caption, pd.DataFrame(records), header, rows, 2)
 
 
+def hyperparameters(summary: Summary) -> Table:
+    """Every value of every agent's configuration, and where it comes from."""
+    found = [s for s in summary.results.study.settings if s.agent in summary.agents]
+    rows = tuple((s.agent, s.field, s.value, s.set_by, s.about) for s in found)
+    header = ("Agent", "Hyper-parameter", "Value", "Set by", "Meaning and origin")
+    caption = "What every agent was run with, who set it, and where its default comes from."
+    return Table("hyperparameters", caption, pd.DataFrame(map(vars, found)), header, rows, 5)
+
+
+def _parameters(sizes: tuple[int, ...]) -> str:
+    if not sizes:
+        return "unknown"
+    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+
+
 def cells(summary: Summary) -> Table:
     """Every expected cell and its state: where each number comes from."""
 
@@ -394,7 +450,10 @@ def cells(summary: Summary) -> Table:
 
 
 def _plain(name: str, caption: str, header: tuple[str, ...], rows: Sequence[tuple[object, ...]], names: int) -> Table:
-    texts = tuple(tuple(f"{item:g}" if isinstance(item, float) else str(item) for item in row) for row in rows)
+    def text(item: object) -> str:
+        return "unknown" if item is None else f"{item:g}" if isinstance(item, float) else str(item)
+
+    texts = tuple(tuple(map(text, row)) for row in rows)
     return Table(name, caption, pd.DataFrame(list(rows), columns=list(header)), header, texts, names)
 
 
@@ -440,10 +499,12 @@ _TABLES = (
     steps_to_score,
     separations,
     predicted_intervals,
+    published,
     final_scores,
     curves,
     compute,
     tuning,
+    hyperparameters,
 )
 NAMES = tuple(make.__name__ for make in _TABLES)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m3po.api import UPDATES, EnvSpec, transition
+from m3po.api import PARAMETERS, UPDATES, EnvSpec, transition
 from m3po.testing import check_agent
 from suites.vector import VectorEnv
 from tests.baselines.toys import TASKS
@@ -85,8 +85,10 @@ def test_an_agent_of_vectors_says_so_when_it_is_shown_images(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(AGENTS) - {"random"}))
-def test_an_agent_of_ours_tells_its_gradient_updates(name: str) -> None:
-    agent_class, told = AGENTS[name].load(), []
+def test_an_agent_of_ours_tells_its_gradient_updates_and_its_size(name: str) -> None:
+    agent_class = AGENTS[name].load()
+    told: list[float] = []
+    sizes: set[float] = set()
     with VectorEnv(TASKS[:1], 3, seed=0, stream="train") as env:
         agent = agent_class(env.spec, agent_class.Config(**TINY[name]), seed=0, device="cpu")
         step, carry = env.reset(), agent.initial_carry(3)
@@ -94,7 +96,11 @@ def test_an_agent_of_ours_tells_its_gradient_updates(name: str) -> None:
             decision = agent.act(carry, step.observation, step.first, step.task, explore=True)
             following = env.step(decision.action)
             agent.observe(transition(step, decision, following))
-            told += [metrics[UPDATES]] if (metrics := agent.update()) else []
+            if metrics := agent.update():
+                told.append(metrics[UPDATES])
+                sizes.add(metrics[PARAMETERS])
             step, carry = following, decision.carry
     assert told[0] >= 1
     assert all(before < after for before, after in pairwise(told))
+    assert len(sizes) == 1
+    assert sizes.pop() > 10

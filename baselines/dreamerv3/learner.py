@@ -23,7 +23,7 @@ from baselines.dreamerv3.config import DreamerV3Config
 from baselines.dreamerv3.model import BoundedNormal, TwoHotHead, WorldModel, gaussian_entropy
 from baselines.dreamerv3.optim import LaProp
 from baselines.dreamerv3.rssm import State, kl_losses
-from m3po.api import UPDATES, EnvSpec
+from m3po.api import PARAMETERS, UPDATES, EnvSpec
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.normalize import PercentileScale
 from m3po.kit.returns import lambda_returns
@@ -103,7 +103,8 @@ class Learner:
         self._follow()
         metrics = {f"loss/{name}": float(loss.detach()) for name, loss in losses.items()}
         metrics |= {"imagined_return": float(returns.mean()), "return_scale": float(self.scale.scale())}
-        return metrics | {UPDATES: float(self.optimizer.steps)}
+        size = sum(p.numel() for p in self.optimizer.parameters)
+        return metrics | {UPDATES: float(self.optimizer.steps), PARAMETERS: float(size)}
 
     def world_model_losses(self, rows: Mapping[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
         """States ``[T, B, ...]`` of the replayed observations, and the losses of everything predicted from them."""

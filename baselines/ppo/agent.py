@@ -21,7 +21,7 @@ from torch import Tensor
 from baselines.ppo.acting import NumpyPolicy
 from baselines.ppo.config import PPOConfig
 from baselines.ppo.model import ActorCritic
-from m3po.api import UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
+from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.normalize import RunningMoments
 from m3po.kit.optim import FlatAdam
@@ -128,7 +128,8 @@ class PPO:
         learning_rate = self._anneal()
         metrics = self._optimise(batch)
         self._refresh()
-        about = {"learning_rate": learning_rate, UPDATES: float(self.optimizer.steps)}
+        size = self.optimizer.parameters.numel()
+        about = {"learning_rate": learning_rate, UPDATES: float(self.optimizer.steps), PARAMETERS: float(size)}
         return {**metrics, **_explained_variance(batch), **about}
 
     def _optimise(self, batch: _Batch) -> Metrics:

@@ -31,7 +31,7 @@ from baselines.sac.acting import NumpyActor
 from baselines.sac.config import SACConfig
 from baselines.sac.networks import Actor, ReluNets, Temperature
 from baselines.sac.replay import BalancedReplay, Batch
-from m3po.api import UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
+from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import squashed_sample
 from m3po.kit.optim import FlatAdam
 from m3po.kit.seeding import generator, initialised_from, numpy_generator
@@ -132,7 +132,9 @@ class SAC:
         if self.device.type != "cpu":
             self.acting = self._acting()
         means = dict(zip(_METRICS, torch.stack(reported).mean(0).tolist(), strict=True))
-        return means | {UPDATES: float(self.critic_optimizer.steps)}
+        optimizers = (self.actor_optimizer, self.critic_optimizer, self.temperature_optimizer)
+        size = sum(optimizer.parameters.numel() for optimizer in optimizers)
+        return means | {UPDATES: float(self.critic_optimizer.steps), PARAMETERS: float(size)}
 
     def _learn(self, batch: Batch) -> Tensor:
         """One gradient step of everything; returns the metrics ``[6]``."""

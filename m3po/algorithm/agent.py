@@ -27,7 +27,7 @@ from m3po.algorithm.exploration import annealed, planned_policy
 from m3po.algorithm.fresh import FreshUpdate, step
 from m3po.algorithm.losses import bonus_loss, model_loss, replayed_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
-from m3po.api import UPDATES, Decision, Diagnostic, EnvSpec, Metrics, Transition
+from m3po.api import PARAMETERS, UPDATES, Decision, Diagnostic, EnvSpec, Metrics, Transition
 from m3po.kit.nets import MLP
 from m3po.kit.normalize import PercentileScale
 from m3po.kit.optim import FlatAdam, clip_grad_norm
@@ -189,7 +189,17 @@ class M3PO:
                 reported[name].append(value)
         self.beta = annealed(self.config.discrepancy_coef, self.env_step, self.config.discrepancy_steps)
         means = {name: float(torch.stack(values).mean()) for name, values in reported.items()}
-        return metrics | means | {"beta": self.beta, "kl_penalty": self.penalty, UPDATES: float(self.updates)}
+        about = {UPDATES: float(self.updates), PARAMETERS: float(self._size())}
+        return metrics | means | {"beta": self.beta, "kl_penalty": self.penalty} | about
+
+    def _size(self) -> int:
+        """Numbers that training moves."""
+        optimizers = [self.encoder_optimizer, self.world_optimizer, self.actor_optimizer]
+        if self.bonuses is not None:
+            optimizers.append(self.bonus_optimizer)
+        if self.fresh is not None:
+            optimizers.append(self.fresh.optimizer)
+        return sum(optimizer.parameters.numel() for optimizer in optimizers)
 
     def _learn(self, old: MLP) -> dict[str, Tensor]:
         """One update of the world model and, on its latents, of bonuses and actor; then the EMA targets."""

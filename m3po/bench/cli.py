@@ -97,20 +97,62 @@ def status(source: ResultsArgument, results: ResultsOption = DEFAULT_RESULTS, as
 
 @app.command()
 def report(
-    source: ResultsArgument,
+    source: Annotated[str, typer.Argument(help="Results folder of a study, a suite's path or name, or a CSV table.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the report. Default: in the results.")] = None,
+    results: ResultsOption = DEFAULT_RESULTS,
+    low: Annotated[float | None, typer.Option("--low", help="Of a table: the score that counts as 0.")] = None,
+    high: Annotated[float | None, typer.Option("--high", help="Of a table: the score that counts as 1.")] = None,
+    score: Annotated[str | None, typer.Option("--score", help="Of a table: the column with the score.")] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="Of a table: one run is one agent on all tasks.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report of a study, of a search in its folder ``tuning``, or of a table from elsewhere; print its path.
+
+    A table has the columns agent, task, seed, a score, and env_step for curves.
+    """
+    from analysis import tuning, tuning_report
+    from analysis.report import write, write_summary
+    from m3po.bench.study import find_study
+
+    if Path(source).is_file() and ".csv" in Path(source).suffixes:
+        from analysis.summary import summarise
+        from analysis.tidy import read_csv
+
+        table = read_csv(Path(source), bounds=_bounds(low, high), score=score, joint=joint)
+        default = Path(source).with_name(f"{table.study.suite}-report")
+        path = write_summary(summarise(table), default if out is None else out)
+    elif (low, high, score, joint) != (None, None, None, False):
+        raise typer.BadParameter(f"--low, --high, --score and --joint are for a CSV table, which {source} is not")
+    elif (Path(source) / tuning.LEDGER).is_file():
+        path = tuning_report.write(Path(source), out)
+    else:
+        path = write(find_study(source, results).path, out)
+    typer.echo(json.dumps({"report": str(path)}) if as_json else str(path))
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="Results folder of a study, or a suite's path or name.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
     results: ResultsOption = DEFAULT_RESULTS,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the report of a study, or of a search in its folder ``tuning``, and print its path."""
-    from analysis import report, tuning, tuning_report
+    """Show what changed between two studies: settings, and the scores of the agents they share with intervals."""
+    from analysis.compare import compare as comparison
+    from analysis.frame import load
     from m3po.bench.study import find_study
+    from m3po.bench.views import comparison_view
 
-    if (Path(source) / tuning.LEDGER).is_file():
-        path = tuning_report.write(Path(source), out)
-    else:
-        path = report.write(find_study(source, results).path, out)
-    typer.echo(json.dumps({"report": str(path)}) if as_json else str(path))
+    both = [load(find_study(source, results).path) for source in (before, after)]
+    _print(comparison_view(comparison(*both)), as_json)
+
+
+def _bounds(low: float | None, high: float | None) -> tuple[float, float] | None:
+    if low is None or high is None:
+        if (low, high) != (None, None):
+            raise typer.BadParameter("--low and --high go together: the scores that count as 0 and as 1")
+        return None
+    return low, high
 
 
 @app.command()

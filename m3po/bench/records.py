@@ -105,6 +105,8 @@ class CellStatus(_Record):
     """Why the cell failed, diverged or stopped."""
     peak_memory_mb: float | None = None
     """Of the cell's process and those that step its environments."""
+    parameters: float | None = None
+    """Numbers that the agent's training moves, where its metrics say."""
 
 
 class TrainingProgress(NamedTuple):

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from m3po.api import UPDATES, Agent, Carry, Diagnosed, Metrics
+from m3po.api import PARAMETERS, UPDATES, Agent, Carry, Diagnosed, Metrics
 from m3po.bench.checkpoints import Checkpoint, Checkpoints, load_tree, save_tree
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.loop import Clock, Diverged, Preempted
@@ -84,7 +84,8 @@ class Progress:
     """``env_step`` of the last row of metrics."""
     last_score: float | None = None
     updates: float | None = None
-    """Gradient updates so far, where the agent's metrics say."""
+    parameters: float | None = None
+    """Gradient updates so far and numbers that training moves, where the agent's metrics say."""
     meters: Meters = field(default_factory=Meters)
 
 
@@ -146,6 +147,7 @@ class CellSession:
         """Take in the metrics of an update and the training episodes that ended. Raises :class:`Diverged`."""
         meters = self.progress.meters
         self.progress.updates = metrics.get(UPDATES, self.progress.updates)
+        self.progress.parameters = metrics.get(PARAMETERS, self.progress.parameters)
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(f"the agent's metric {name!r} became {value} at env step {env_step}")
@@ -286,6 +288,7 @@ class Heartbeat:
             "env_step": env_step,
             "seconds": round(session.clock.training, 3),
             "last_score": session.progress.last_score,
+            "parameters": session.progress.parameters,
             "steps_per_second": round(rate, 2) if rate else None,
             "eta_seconds": round(remaining / rate, 1) if rate and running else None,
         }

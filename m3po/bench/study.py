@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -57,13 +57,18 @@ class Study:
     """Those that are only evaluated."""
     units: tuple[tuple[Task, ...], ...]
     """What one agent trains on: all tasks in joint mode, else one task each."""
-    agents: tuple[str, ...]
-    """Names shown, those that a sweep makes among them."""
+    entries: tuple[AgentEntry, ...]
+    """The agents, those that a sweep makes among them."""
     sweep: Sweep | None
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What was chosen for the user, in sentences."""
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Names shown."""
+        return tuple(entry.name for entry in self.entries)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,16 @@ class AgentEntry:
     agent_type: str
     config: AgentConfig
     budget: Budget
+
+    def settings(self) -> Iterator[dict[str, Any]]:
+        """Each field's value, who set it (``default``, ``preset …`` or ``suite``), and its meaning and origin."""
+        config, kind = self.config, type(self.config)
+        values, as_named = config.model_dump(mode="json"), kind(preset=config.preset)
+        for name, field_info in kind.model_fields.items():
+            by = f"preset {config.preset}" if name in config.PRESETS[config.preset] else "default"
+            given = values[name] != "default" if name == "preset" else getattr(config, name) != getattr(as_named, name)
+            about = " ".join((field_info.description or "").split())
+            yield {"field": name, "value": values[name], "set_by": "suite" if given else by, "about": about}
 
 
 def open_study(source: str, overrides: Sequence[str] = ()) -> Study:
@@ -109,7 +124,7 @@ def build_study(loaded: LoadedSuite) -> Study:
         tasks=loaded.tasks,
         held_out=loaded.held_out,
         units=units,
-        agents=tuple(entry.name for entry in entries),
+        entries=tuple(entries),
         sweep=sweep_of(loaded.suite),
         cells=cells,
         warnings=tuple(checker.warnings),
@@ -366,6 +381,7 @@ def _record(study: Study) -> dict[str, Any]:
         "budget": suite.budget.model_dump(mode="json"),
         "evaluation": suite.evaluation.model_dump(mode="json"),
         "agents": list(study.agents),
+        "settings": {entry.name: list(entry.settings()) for entry in study.entries},
         "sweep": None if study.sweep is None else study.sweep.as_json(),
         "seeds": list(dict.fromkeys(cell.seed for cell in study.cells)),
         "tasks": [task.model_dump(mode="json") for task in study.tasks],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from suites.errors import SuiteError
 from suites.families import family, family_names
 
 if TYPE_CHECKING:
+    from analysis.compare import Change, Comparison
     from m3po.bench.doctor import Diagnosis
     from m3po.bench.tune import TuningOutcome
     from suites.checks import Finding
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "View",
     "agent_view",
+    "comparison_view",
     "doctor_view",
     "inventory_view",
     "plan_view",
@@ -278,3 +280,35 @@ def _first_sentence(thing: type) -> str:
 
 def _type_name(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def comparison_view(comparison: Comparison) -> View:
+    """What differs between two studies, and the scores of both."""
+    table = Table(title=f"Normalised scores on {len(comparison.tasks)} common tasks, 95 % intervals; * leaves out 0")
+    for name in ("agent", "task", "before", "after", "after − before", "after / before", "runs", "env steps"):
+        table.add_column(name, justify="left" if name in ("agent", "task") else "right", overflow="fold")
+    for change in comparison.changes:
+        table.add_row(*_change_row(change))
+    settings = "\n".join(comparison.settings) or "nothing differs in what was asked for"
+    data = {
+        "settings": list(comparison.settings),
+        "tasks": list(comparison.tasks),
+        "changes": [asdict(change) | {"apart": change.apart} for change in comparison.changes],
+    }
+    return View(data, Group(Text(settings), table))
+
+
+def _change_row(change: Change) -> list[str]:
+    from analysis.tables import interval
+
+    difference, ratio = change.contrast.difference, change.contrast.ratio
+    return [
+        change.agent,
+        change.task or "IQM of all",
+        interval(change.before),
+        interval(change.after),
+        interval(difference) + (" *" if change.apart else ""),
+        "" if ratio is None else interval(ratio),
+        " → ".join(map(str, change.runs)),
+        " → ".join(f"{step:,}" for step in change.env_steps),
+    ]

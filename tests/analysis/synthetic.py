@@ -38,6 +38,8 @@ class Synthetic:
     version: int = 1
     held_out: Sequence[tuple[str, dict[str, Any]]] = ()
     engines: Mapping[str, str] = field(default_factory=dict)
+    family: str = "toy"
+    settings: Sequence[dict[str, Any]] = ()
     sweep: dict[str, Any] | None = None
     score: Callable[[str, int, str, float], float] | None = None
     cells: list[dict[str, Any]] = field(default_factory=list)
@@ -75,6 +77,7 @@ class Synthetic:
             "tasks": [self._task(name) for name, _ in self.tasks],
             "held_out": [self._task(name) for name, _ in self.held_out],
             "sweep": self.sweep,
+            "settings": dict.fromkeys(self.agents, self.settings) if self.settings else {},
             "cells": self.cells,
         }
         dump(self.folder / "study.json", {**study, **changes})
@@ -149,7 +152,7 @@ class Synthetic:
 
     def _task(self, name: str) -> dict[str, Any]:
         protocol = dict((*self.tasks, *self.held_out))[name]
-        return {**task(name, protocol), "engine": self.engines.get(name, "native")}
+        return {**task(name, protocol), "family": self.family, "engine": self.engines.get(name, "native")}
 
     def _scores(self, cell: dict[str, Any], entry: dict[str, Any], env_step: int) -> list[float]:
         protocol, fraction = entry["protocol"], env_step / self.env_steps

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.headline import headline
+from analysis.efficiency import Speedup
+from analysis.headline import _sentence, headline
 from analysis.stats import Estimate
 from analysis.summary import Summary
 
@@ -51,3 +52,24 @@ def test_a_tie_has_no_leader(summary: Summary) -> None:
 def test_one_agent_and_none(summary: Summary) -> None:
     assert "no other agent has results" in told(summary, m3po=Estimate(0.5, 0.4, 0.6))
     assert told(summary) == "No evaluations yet."
+
+
+@pytest.mark.parametrize(
+    ("speedup", "sentence"),
+    [
+        ((2.34, 1.9, 2.8), "a reaches b's final IQM 0.40 with 2.3× [1.9, 2.8] fewer environment steps."),
+        ((2.34, 1.9, float("inf")), "a reaches b's final IQM 0.40 with 2.3× [1.9, no limit] fewer environment steps."),
+        (
+            (2.34, None, None),
+            "a reaches b's final IQM 0.40 with 2.3× fewer environment steps; one run allows no interval.",
+        ),
+        # by hand: 0.5 times as few is twice as many, from 1/0.8 to 1/0.4
+        ((0.5, 0.4, 0.8), "a needs 2.0× [1.2, 2.5] as many environment steps to reach b's final IQM 0.40."),
+        ((0.5, 0.0, 0.8), "a needs 2.0× [1.2, no limit] as many environment steps to reach b's final IQM 0.40."),
+        ((0.0, 0.0, 0.9), "a does not reach b's final IQM 0.40 within the steps of this study."),
+        ((float("inf"), None, None), "a stands above b's final IQM 0.40 from its first evaluation on."),
+    ],
+)
+def test_ratios_as_sentences(speedup: tuple[float, float | None, float | None], sentence: str) -> None:
+    ratio, low, high = speedup
+    assert _sentence(Speedup("a", "b", 0.4, ratio, low, high, below=0.9)) == sentence

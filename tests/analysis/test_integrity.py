@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from analysis.frame import load
-from analysis.integrity import missing, notes
+from analysis.integrity import checks, missing, notes
 from analysis.scores import agent_scores
-from tests.analysis.synthetic import Synthetic
+from tests.analysis.synthetic import SUCCESS, Synthetic
 
 PPO = "cartpole-swingup.ppo.s{}.1a2b3c4d"
 
@@ -87,3 +88,32 @@ def test_missing_cells_say_why(study: Synthetic) -> None:
         (PPO.format(0), "failed"),
         (PPO.format(2), "not started"),
     ]
+
+
+def failed(study: Synthetic, *damaged: str) -> list[str]:
+    results = load(study.folder)
+    scores = {agent: agent_scores(results, agent) for agent in results.study.agents}
+    return [check.sentence for check in checks(results, scores, damaged) if not check.passed]
+
+
+def test_a_complete_study_fails_no_check_but_those_it_was_made_to(study: Synthetic) -> None:
+    assert failed(study) == [
+        "3 runs at least of every agent and task: fewer than 5, so that intervals are wide.",
+        "2 protocols or engines, also reported each for itself.",
+    ]
+
+
+def test_five_seeds_of_one_protocol_fail_no_check(tmp_path: Path) -> None:
+    study = Synthetic(tmp_path, seeds=range(5), tasks=[("reach-v3", SUCCESS)])
+    study.write()
+    assert failed(study) == []
+
+
+def test_checks_fail_one_by_one(study: Synthetic) -> None:
+    change(study, PPO.format(0), state="diverged", last=5_000)
+    change(study, PPO.format(1), state="running", last=5_000)
+    change(study, PPO.format(2), suite_version=9)
+    found = failed(study, "metrics.jsonl")
+    for sentence in ("16 of 18 cells finished.", "1 cell diverged.", "There is a damaged file; see the notes above.",
+                     "There is a cell measured by other rules; see the notes above."):  # fmt: skip
+        assert sentence in found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from analysis import tables
+from analysis.frame import load
 from analysis.stats import Estimate
-from analysis.summary import Summary
+from analysis.summary import Summary, summarise
+from tests.analysis.synthetic import Synthetic
 
 
 def test_interval_text() -> None:
@@ -16,8 +21,11 @@ def test_interval_text() -> None:
 
 
 def test_every_table_is_listed(summary: Summary) -> None:
-    # this study neither sweeps nor holds tasks out nor has several domains nor was tuned: other files have those
-    assert set(tables.tables(summary)) == set(tables.NAMES) - {"sweep", "generalisation", "domains", "tuning"}
+    # this study neither sweeps nor holds tasks out nor has several domains (test_parts.py has those), nobody published
+    # results of its tasks (test_published.py), it does not say how its agents were set, and none of them
+    # was tuned (test_tuning_report.py)
+    others = {"sweep", "generalisation", "domains", "published", "hyperparameters", "tuning"}
+    assert set(tables.tables(summary)) == set(tables.NAMES) - others
 
 
 def test_aggregates_name_runs_tasks_and_step(summary: Summary) -> None:
@@ -53,3 +61,25 @@ def test_compute_counts_training_seconds(summary: Summary) -> None:
     ppo = tables.compute(summary).frame.set_index("agent").loc["ppo"]
     # 6 cells of 10 000 steps at 100 steps per second
     assert (ppo["cells"], ppo["seconds"], ppo["steps_per_second"], ppo["peak_memory_mb"]) == (6, 600, 100, 512)
+
+
+def test_hyperparameters_say_who_set_them_and_where_they_come_from(tmp_path: Path) -> None:
+    row = {"field": "clip", "value": 0.2, "set_by": "preset small", "about": "ε of the ratio (Schulman 2017, table 3)"}
+    hidden = {"field": "hidden", "value": [64, 64], "set_by": "default", "about": "Widths."}
+    made = Synthetic(tmp_path, agents=("ppo",), settings=[row, hidden])
+    table = tables.hyperparameters(summarise(load(made.write())))
+    assert table.rows == (
+        ("ppo", "clip", "0.2", "preset small", "ε of the ratio (Schulman 2017, table 3)"),
+        ("ppo", "hidden", "[64, 64]", "default", "Widths."),
+    )
+
+
+def test_compute_tells_updates_and_parameters(tmp_path: Path) -> None:
+    made = Synthetic(tmp_path, agents=("ppo",))
+    made.write()
+    for index, cell in enumerate(made.cells):
+        path = made.folder / cell["id"] / "status.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"parameters": 100.0 + 50 * (index % 2)}))
+    table = tables.compute(summarise(load(made.folder)))
+    shown = dict(zip(table.header, table.rows[0], strict=True))
+    assert (shown["Parameters"], shown["Updates per cell"]) == ("100 to 150", "unknown")

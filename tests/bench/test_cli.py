@@ -16,6 +16,7 @@ from m3po.bench import cli as module
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
+from tests.analysis.synthetic import Synthetic
 from tests.bench.conftest import Cli, evaluation_rows
 
 WriteSuite = Callable[..., Path]
@@ -43,7 +44,19 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.endswith("[]\n")
-    for command in ("run", "plan", "status", "report", "tune", "validate", "doctor", "schema", "list", "show"):
+    for command in (
+        "run",
+        "plan",
+        "status",
+        "report",
+        "compare",
+        "tune",
+        "validate",
+        "doctor",
+        "schema",
+        "list",
+        "show",
+    ):
         assert f"\n  {command} " in done.stdout
     # processor time: what the clock on the wall shows where nothing else is running
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
@@ -211,3 +224,49 @@ def test_a_full_disk_fails_the_cell_and_the_same_command_goes_on(
     again = cli("run", suite, "--no-report")
     assert again.returncode == 0, again.stderr
     assert [row["env_step"] for row in evaluation_rows(cell)] == [step for step in range(0, 401, 100) for _ in range(3)]
+
+
+def test_a_table_from_elsewhere_is_reported_beside_it(tmp_path: Path, call: Call) -> None:
+    rows = [f"{agent},t,{seed},{score + seed}" for agent, score in (("a", 10), ("b", 20)) for seed in range(3)]
+    (tmp_path / "mine.csv").write_text("\n".join(["agent,task,seed,return", *rows]) + "\n")
+    code, printed, _ = call("report", "mine.csv", "--low", "0", "--high", "100")
+    assert (code, printed) == (0, "mine-report/report.html\n")
+    assert "b's IQM 0.21" in (tmp_path / "mine-report" / "report.md").read_text()  # by hand: mean of 20, 21, 22
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("mine.csv", "--low", "0"), "--low and --high go together"),
+        (("mine.csv",), "normalised to 0 and to 1 is missing"),
+        (("mine.csv", "--low", "0", "--high", "1", "--score", "retrun"), "expected a column retrun"),
+        (("quick", "--low", "0"), "are for a CSV table, which quick is not"),
+    ],
+)
+def test_what_is_wrong_with_a_table_or_its_options_is_said(
+    tmp_path: Path, call: Call, options: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "mine.csv").write_text("agent,task,seed,return\na,t,0,1\n")
+    code, _, error = call("report", *options)
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_two_studies_are_compared(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def level(start: float) -> Callable[[str, int, str, float], float]:
+        return lambda agent, seed, task, fraction: (start + seed / 50) * fraction
+
+    Synthetic(tmp_path / "old", score=level(0.2)).write()
+    Synthetic(tmp_path / "new", score=level(0.6)).write()
+    code, printed, _ = call("compare", "old/quick", "new", "--json")
+    found = json.loads(printed)
+    assert code == 0
+    assert found["settings"] == []
+    first = found["changes"][0]
+    assert (first["agent"], first["task"], first["apart"]) == ("m3po", None, True)
+    assert first["contrast"]["difference"]["estimate"] == pytest.approx(0.4)  # by hand: 0.6 − 0.2
+    assert "0.40 [0." in call("compare", "old", "new")[1]
+    assert call("compare", "old", "nowhere")[0] == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.study import read_study
+from baselines.ppo.config import PPOConfig
 from m3po.bench.store import StoreError
 from m3po.bench.study import Study, StudyFolder, build_study, find_study, open_study
 from suites.catalog import load_suite
@@ -165,3 +166,14 @@ def test_faults_of_the_suite_and_of_its_agents_are_said_in_one_pass(tmp_path: Pa
     assert f"{path}:5:1: unknown key 'budgt'; nearest: 'budget'" in said
     assert f"{path}:4:9: unknown ppo key 'clipp'; nearest: 'clip'" in said
     assert f"{path}:3:3: unknown agent 'ppoo'; nearest: 'ppo'" in said
+
+
+def test_each_setting_says_who_set_it() -> None:
+    study = open_study("quick", ["agents.ppo.clip=0.25"])
+    of = {entry.name: {row["field"]: row for row in entry.settings()} for entry in study.entries}
+    ppo = of["ppo"]
+    assert (ppo["clip"]["value"], ppo["clip"]["set_by"]) == (0.25, "suite")
+    small = PPOConfig.PRESETS[ppo["preset"]["value"]]
+    assert {name for name, row in ppo.items() if row["set_by"].startswith("preset")} == set(small) - {"clip"}
+    assert ppo["max_grad_norm"]["set_by"] == "default"
+    assert all(row["about"] for row in ppo.values() if row["field"] != "preset")

@@ -1,0 +1,114 @@
+"""What the page's own script works with: curves as plain numbers, and whose cells are behind each number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis import drawing, style
+from analysis.markup import Table
+from analysis.scores import Array
+from analysis.stats import Band
+from analysis.study import Study
+from analysis.summary import Summary
+from analysis.tables import AXIS_NAMES
+
+__all__ = ["Text", "chart", "embedded", "linked"]
+
+POINTS = 60
+"""Points of a curve; the eye sees no more."""
+
+
+def chart(summary: Summary) -> dict[str, Any] | None:
+    """The curves by view: all tasks along each axis, then task by task along environment steps; None without curves.
+
+    ``x``, ``y``, ``low`` and ``high`` of a curve are lists of one length; ``low`` and ``high`` are null where one run
+    allows no interval.
+    """
+    views = [view for view in (*_aggregate(summary), *_tasks(summary)) if view["curves"]]
+    if not views:
+        return None
+    paint = style.colours(summary.results.study.agents)
+    agents = [
+        {"name": agent, "class": drawing.agent_class(summary, agent), "colour": paint[agent]}
+        for agent in summary.agents
+    ]
+    return {"agents": agents, "views": views}
+
+
+def _aggregate(summary: Summary) -> Iterator[dict[str, Any]]:
+    by_axis = {"env_step": summary.curves, **summary.other_axes}
+    for axis, curves in by_axis.items():
+        yield {
+            "task": "",
+            "title": "All tasks (IQM)",
+            "axis": AXIS_NAMES[axis].capitalize(),
+            "unit": "IQM of normalised score",
+            "curves": [_curve(agent, of.steps, of.band) for agent, of in curves.items()],
+        }
+
+
+def _tasks(summary: Summary) -> Iterator[dict[str, Any]]:
+    for task in summary.results.study.tasks:
+        yield {
+            "task": task.name,
+            "title": task.name,
+            "axis": AXIS_NAMES["env_step"].capitalize(),
+            "unit": drawing.SCORE_UNITS.get(task.protocol.score, "Score"),
+            "curves": [_curve(c.agent, c.steps, c.band) for c in summary.task_curves if c.task == task],
+        }
+
+
+def _curve(agent: str, steps: Array, band: Band) -> dict[str, Any]:
+    shown = np.unique(np.linspace(0, len(steps) - 1, POINTS).round().astype(int))
+
+    def numbers(values: Array | None) -> list[float] | None:
+        return None if values is None else [float(f"{value:.4g}") for value in values[shown]]
+
+    x = [float(step) for step in steps[shown]]
+    return {"agent": agent, "x": x, "y": numbers(band.estimate), "low": numbers(band.low), "high": numbers(band.high)}
+
+
+@dataclass(frozen=True)
+class Text:
+    """One field of a table on the page, and whose cells are behind it: nobody's where it is no number of the study."""
+
+    text: str
+    agents: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+
+
+def linked(table: Table, study: Study) -> list[list[Text]]:
+    """The rows of a table with the agents and tasks that each number is about, read off its row's and column's names.
+
+    A number with tasks but no agent is about every agent, one with agents but no task about every task.
+    """
+    known = {name: name for name in (*study.agents, *(task.name for task in study.evaluated))}
+    heads = [_named(name, known) for name in table.header]
+    rows = []
+    for row in table.rows:
+        of_row = {name for text in row if (name := _named(text, known))}
+        fields = []
+        for index, text in enumerate(row):
+            about = of_row | ({head} if (head := heads[index]) else set())
+            agents = tuple(agent for agent in study.agents if agent in about)
+            tasks = tuple(task.name for task in study.evaluated if task.name in about)
+            number = index >= table.names and any(sign.isdigit() for sign in text)
+            fields.append(Text(text, agents, tasks) if number and (agents or tasks) else Text(text))
+        rows.append(fields)
+    return rows
+
+
+def _named(text: str, known: Mapping[str, str]) -> str | None:
+    """The agent or task that a heading or name is: itself, or in ``ppo's 0.41`` and ``reach-v3 (held out)``."""
+    return known.get(text) or known.get(text.partition("'s ")[0]) or known.get(text.removesuffix(" (held out)"))
+
+
+def embedded(data: Any) -> str:
+    """JSON fit to stand inside a ``<script>`` element: names in it cannot end the element."""
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

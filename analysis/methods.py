@@ -1,0 +1,84 @@
+"""A paragraph for a paper's section on methods, written from the data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from analysis import stats
+from analysis.study import Protocol
+from analysis.summary import Summary
+
+__all__ = ["paragraph"]
+
+_SCORES = {
+    "return": "the undiscounted return",
+    "success_any": "success at any step",
+    "success_last": "success at the last step",
+}
+
+
+def paragraph(summary: Summary) -> str:
+    """What was compared, on what, how it was measured, and how the numbers were made."""
+    study = summary.results.study
+    joint = study.mode == "joint"
+    runs = sorted({int(n) for of in summary.scores.values() for n in of.runs_per_task if n})
+    sentences = [
+        f"We compare {_listed(summary.agents)} on {_number(len(study.tasks), 'task')} of the suite {study.suite} "
+        f"(version {study.version}), one agent {'for all of them' if joint else 'per task'}, with "
+        f"{_range(runs)} per agent{'' if joint else ' and task'}.",
+        _training(summary),
+        *(_measured(protocol, study.protocols) for protocol in study.protocols),
+        f"We report the interquartile mean (IQM), median, mean and optimality gap of normalised scores (Agarwal et al. "
+        f"2021) with {stats.CONFIDENCE:.0%} bootstrap intervals of {stats.RESAMPLES:,} resamples, "
+        f"{'of whole runs' if joint else 'stratified by task'}, their percentiles expanded for few runs (Hesterberg "
+        "2015); agents are compared by the probability of improvement with permutation tests, adjusted for all pairs "
+        "(Holm 1979).",
+    ]
+    diverged = sum(of.diverged for of in summary.scores.values())
+    if diverged:
+        sentences.append(f"{_number(diverged, 'diverged run')} count as 0 from the divergence on.")
+    if commits := sorted({cell.commit for cell in summary.results.cells if cell.counts and cell.commit}):
+        sentences.append(f"Code: m3po-bench, commit {_listed(commits)}.")
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _training(summary: Summary) -> str:
+    study = summary.results.study
+    if not study.env_steps:
+        return ""
+    held = f" and {_number(len(study.held_out), 'held-out task')}" if study.held_out else ""
+    steps = sorted({of.env_step for of in summary.scores.values()})
+    at = f"at {steps[0]:,} steps" if len(steps) == 1 else f"at {steps[0]:,} to {steps[-1]:,} steps" if steps else ""
+    return (
+        f"Each run takes {study.env_steps:,} environment steps, repeated actions counted; evaluations apart from "
+        f"training score {_number(study.episodes, 'episode')} per task{held}, and final scores are those {at}."
+    )
+
+
+def _measured(protocol: Protocol, all_of: tuple[Protocol, ...]) -> str:
+    rules = []
+    if protocol.decisions is not None:
+        rules.append(f"episodes of {protocol.decisions} decisions")
+    if protocol.action_repeat is not None:
+        rules.append(f"an action repeat of {protocol.action_repeat}")
+    score = _SCORES.get(protocol.score, f"what the table calls {protocol.score}")
+    under = f"Under protocol {protocol.name}" if len(all_of) > 1 else "Here"
+    return (
+        f"{under} a score is {score}{' of ' if rules else ''}{_listed(rules)}, "
+        f"normalised so that {protocol.low:g} is 0 and {protocol.high:g} is 1."
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _range(runs: list[int]) -> str:
+    if not runs:
+        return "no run yet"
+    return _number(runs[0], "run") if len(runs) == 1 else f"{runs[0]} to {_number(runs[-1], 'run')}"

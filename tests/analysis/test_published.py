@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.frame import load
+from analysis.published import PublishedCurve, published_curves, sources
+from analysis.report import render
+from analysis.study import Protocol, Study, Task
+from analysis.summary import summarise
+from analysis.tables import published
+from tests.analysis.synthetic import Synthetic
+
+DMC = Protocol("dmc-1000", 2, 500, "return", 0, 1000)
+METAWORLD = Protocol("metaworld-v3", 1, 500, "success_any", 0, 1)
+
+
+def study(*tasks: Task, env_steps: int = 100_000) -> Study:
+    return Study("s", 1, "per_task", env_steps, 10, ("m3po",), (0,), tasks, (), ())
+
+
+def curve(found: list[PublishedCurve], agent: str, file: str) -> PublishedCurve:
+    return next(c for c in found if c.agent == agent and c.source.file == file)
+
+
+@pytest.mark.parametrize(
+    ("task", "mean"),
+    [("cartpole-swingup", 839), ("reacher-easy", 937), ("walker-walk", 962), ("cheetah-run", 519)],
+)
+def test_tdmpc2_after_100k_steps_is_what_its_authors_published(task: str, mean: float) -> None:
+    found = curve(published_curves(study(Task(task, "dm_control", DMC))), "TD-MPC2", "tdmpc2.csv.gz")
+    at = found.at(100_000)
+    assert at is not None
+    assert at[0] == 100_000
+    assert round(at[1]) == mean
+    assert (found.runs, found.comparable) == (3, True)
+
+
+def test_names_of_tasks_are_this_projects() -> None:
+    names = ("ball_in_cup-catch", "cartpole-swingup_sparse", "finger-turn_hard")
+    tasks = [Task(name, "dm_control", DMC) for name in names]
+    tasks.append(Task("drawer-open-v3", "metaworld", METAWORLD))
+    found = published_curves(study(*tasks))
+    assert {c.task.name for c in found if c.agent == "TD-MPC2"} == {task.name for task in tasks}
+
+
+def test_other_rules_are_never_comparable() -> None:
+    """Another action repeat, another version of Meta-World, and training episodes with an unknown action repeat."""
+    repeat = replace(DMC, action_repeat=1, decisions=1000)
+    found = published_curves(
+        study(Task("walker-walk", "dm_control", repeat), Task("drawer-open-v3", "metaworld", METAWORLD))
+    )
+    assert found
+    assert not any(c.comparable for c in found)
+    same = published_curves(study(Task("walker-walk", "dm_control", DMC)))
+    assert {c.source.file: c.comparable for c in same} == {"tdmpc2.csv.gz": True, "dreamerv3.csv.gz": False}
+
+
+def test_a_curve_goes_one_point_beyond_the_budget_and_has_steps_of_all_runs_only() -> None:
+    found = published_curves(study(Task("walker-walk", "dm_control", DMC), env_steps=150_000))
+    assert curve(found, "TD-MPC2", "tdmpc2.csv.gz").steps.tolist() == [0, 100_000, 200_000]
+    # of this agent one run alone has step 0, and two of three have step 200,000
+    assert curve(found, "DreamerV3", "tdmpc2.csv.gz").steps.tolist() == [100_000, 300_000]
+    assert curve(found, "TD-MPC2", "tdmpc2.csv.gz").at(50_000) is None
+
+
+def test_every_source_says_whose_it_is_and_under_what_licence() -> None:
+    for source in sources():
+        assert source.name
+        assert source.licence == "MIT"
+        assert all(measure["about"] for measure in source.measures.values())
+
+
+def test_a_report_shows_comparable_curves_beside_and_the_others_apart(tmp_path: Path) -> None:
+    summary = summarise(load(Synthetic(tmp_path, family="dm_control", env_steps=100_000, every=10_000).write()))
+    files = render(summary)
+    assert {"figures/published.svg", "figures/published_apart.svg"} <= set(files)
+    page = files["report.html"].decode()
+    assert "licence MIT" in page
+    shown = published(summary)
+    assert not shown.frame["comparable"].all()
+    assert np.isfinite(shown.frame["mean"]).all()
