@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,6 +33,26 @@ DPI = 150
 def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches whose parts find their places by themselves."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def saved(figure: Figure, name: str) -> dict[str, bytes]:
+    """The figure as ``{"name.pdf": bytes, …}``, PDF, SVG and PNG, with the same bytes every time."""
+    metadata: dict[str, dict[str, str | None]] = {
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+        "svg": {"Date": None, "Creator": None},
+        "png": {"Software": None},
+    }
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not once for each kind
+    files = {}
+    for kind, about in metadata.items():
+        buffer = io.BytesIO()
+        # Without a salt, the ids inside an SVG are random.
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            paper = "white" if kind == "png" else "none"
+            figure.savefig(buffer, format=kind, dpi=DPI, metadata=about, facecolor=paper)
+        files[f"{name}.{kind}"] = buffer.getvalue()
+    return files
 
 
 def agent_class(summary: Summary, agent: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import matplotlib
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import diagnostic_plots, drawing, efficiency_plots, published_plots, style
+from analysis import diagnostic_plots, drawing, efficiency_plots, published_plots, style, tuning_plots
 from analysis.stats import Band, Estimate
 from analysis.summary import Summary, TaskCurve
 
@@ -35,26 +34,7 @@ def render(summary: Summary) -> dict[str, bytes]:
         for name, draw in FIGURES.items():
             figure = draw(summary)
             if figure is not None:
-                files.update(_saved(figure, name))
-    return files
-
-
-def _saved(figure: Figure, name: str) -> dict[str, bytes]:
-    metadata: dict[str, dict[str, str | None]] = {
-        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-        "svg": {"Date": None, "Creator": None},
-        "png": {"Software": None},
-    }
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, not once for each kind
-    files = {}
-    for kind, about in metadata.items():
-        buffer = io.BytesIO()
-        # Without a salt, the ids inside an SVG are random.
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            paper = "white" if kind == "png" else "none"
-            figure.savefig(buffer, format=kind, dpi=drawing.DPI, metadata=about, facecolor=paper)
-        files[f"{name}.{kind}"] = buffer.getvalue()
+                files.update(drawing.saved(figure, name))
     return files
 
 
@@ -240,5 +220,6 @@ FIGURES: dict[str, Callable[[Summary], Figure | None]] = {
     **efficiency_plots.FIGURES,
     "task_curves": task_curves,
     **published_plots.FIGURES,
+    "tuning": tuning_plots.study_figure,
     **diagnostic_plots.FIGURES,
 }

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 from collections.abc import Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from analysis import (
@@ -21,14 +18,14 @@ from analysis import (
     drawing,
     integrity,
     interactive,
-    markup,
     methods,
+    pages,
     plots,
     stats,
     svg,
     tables,
 )
-from analysis.frame import ResultsError, load
+from analysis.frame import load
 from analysis.headline import headline, speedup_sentences
 from analysis.markup import Table
 from analysis.style import colours
@@ -39,8 +36,8 @@ FIGURES = {
     "by_protocol": "IQM of each protocol and engine for itself.",
     "sweep": "IQM over runs and tasks against the swept value, at the same number of environment steps.",
     "generalisation": "Mean score on the tasks trained on and on those held out.",
-    "profiles": "Performance profiles: fraction of runs above each score, averaged over tasks (left), and of tasks whose mean over "
-    "runs is above it (right).",
+    "profiles": "Performance profiles: fraction of runs above each score, averaged over tasks (left), and of tasks "
+    "whose mean over runs is above it (right).",
     "probability_of_improvement": "Probability that a run of one agent beats a run of another on the same task.",
     "sample_efficiency": "Sample efficiency: IQM over runs and tasks against environment steps.",
     "speedups": "How many times fewer environment steps an agent needs than another to reach the final score of the "
@@ -52,6 +49,8 @@ FIGURES = {
     "published": "Published curves (means, never solid) beside the study's own, measured by the same rules. Where "
     "points are marked they are all that was published; nobody measured what lies between.",
     "published_apart": "Published curves measured by other rules than this study's: not to be compared with it.",
+    "tuning": "Expected best score of n trials of tuning drawn from those seen (Dodge et al. 2019), on tuning's "
+    "own seeds.",
     "training_metrics": "What agents log of their training, without counters: the "
     f"{diagnostic_plots.MOST_METRICS} metrics that most agents log, as means over an agent's cells.",
     "diagnostics": "What agents diagnose at evaluations, as means over seeds.",
@@ -74,6 +73,7 @@ SECTIONS = (
     ("Beside published results", ("published", "published_apart"), ("published",)),
     ("How many seeds", ("predicted_intervals",), ("separations", "predicted_intervals")),
     ("Diagnostics: what the agents did inside", tuple(diagnostic_plots.FIGURES), ()),
+    ("Tuning: how the agents' values were found", ("tuning",), ("tuning",)),
     ("Compute", (), ("compute",)),
     ("Hyper-parameters", (), ("hyperparameters",)),
 )
@@ -96,31 +96,8 @@ def write(results: Path, out: Path | None = None, *, env_step: int | None = None
 
 def write_summary(summary: Summary, out: Path) -> Path:
     """Write the report on ``summary`` into ``out``. Returns and raises as :func:`write`."""
-    try:
-        _write(out, render(summary))
-    except OSError as error:
-        raise ResultsError(
-            f"{error.filename or out}: the report cannot be written ({error.strerror}); "
-            "free some space or choose another folder, then run the command again"
-        ) from None
+    pages.write_files(out, render(summary), {*FIGURES, *tables.NAMES})
     return out / "report.html"
-
-
-def _write(out: Path, files: Mapping[str, bytes]) -> None:
-    """Each file replaces the old one as a whole; files of an earlier report that no longer apply are removed."""
-    for folder in ("figures", "tables"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        for old in sorted((out / folder).iterdir()):
-            if old.stem in {*FIGURES, *tables.NAMES} and f"{folder}/{old.name}" not in files:
-                old.unlink()
-    for name, content in files.items():
-        temporary = out / f"{name}.tmp"
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, out / name)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
 
 
 def render(summary: Summary) -> dict[str, bytes]:
@@ -136,26 +113,9 @@ def render(summary: Summary) -> dict[str, bytes]:
     ).encode()
     figures = {name: svg.inline(drawn[f"{name}.svg"].decode(), name) for name in FIGURES if f"{name}.svg" in drawn}
     context = _context(summary, made, figures)
-    found["report.md"] = _template("report.md.j2").render(context).encode()
-    found["report.html"] = _template("report.html.j2").render(context).encode()
+    found["report.md"] = pages.template("report.md.j2").render(context).encode()
+    found["report.html"] = pages.template("report.html.j2").render(context).encode()
     return found
-
-
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis"),
-        autoescape=jinja2.select_autoescape(("html.j2",)),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "markdown": markup.escape_markdown,
-        "json": lambda value: json.dumps(list(value), ensure_ascii=False),
-        "anchor": lambda title: re.sub(r"\W+", "-", title.lower()).strip("-"),
-    }
-    return environment.get_template(name)
 
 
 def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, str]) -> dict[str, Any]:
@@ -305,6 +265,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "per_task": _records(made, "per_task"),
         "published": _records(made, "published"),
         "diagnostics": diagnostics.last(summary.insides.diagnostics, study),
+        "tuning": _records(made, "tuning"),
         "compute": _records(made, "compute"),
         "hyperparameters": _records(made, "hyperparameters"),
         "missing": document_missing(summary),

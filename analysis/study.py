@@ -77,6 +77,24 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """What finding an agent's values by tuning took, on seeds (and perhaps tasks) of its own."""
+
+    agent: str
+    suite: str
+    """The suite whose agent was tuned."""
+    trials: int
+    env_steps: int
+    hours: float
+    seeds: tuple[int, ...]
+    tasks: tuple[str, ...]
+    default: float | None
+    """Score of the configuration as it stood, where it could be measured."""
+    scores: tuple[float, ...]
+    """Scores of the trials that were measured."""
+
+
+@dataclass(frozen=True)
 class Setting:
     """One value of an agent's configuration: who set it, and what it means and where its default comes from."""
 
@@ -116,6 +134,8 @@ class Study:
     held_out: tuple[Task, ...] = ()
     """Those that were only evaluated."""
     sweep: Sweep | None = None
+    tuned: tuple[Tuned, ...] = ()
+    """Agents whose values were found by tuning."""
     settings: tuple[Setting, ...] = ()
     """Of all agents, where known."""
 
@@ -241,6 +261,7 @@ def read_study(folder: Path) -> Study:
         cells=tuple(_expected_cell(item) for item in record.records("cells")),
         held_out=tuple(task_of(item) for item in record.records("held_out")) if "held_out" in record.content else (),
         sweep=_sweep(record.record("sweep")) if record.content.get("sweep") is not None else None,
+        tuned=_tuned(record.record("tuned")) if "tuned" in record.content else (),
         settings=tuple(_settings(record.record("settings"))) if "settings" in record.content else (),
     )
     _check(study, path)
@@ -276,6 +297,26 @@ def _sweep(record: Record) -> Sweep:
         for point in record.records("points")
     )
     return Sweep(record.text("key"), points)
+
+
+def _tuned(record: Record) -> tuple[Tuned, ...]:
+    found = []
+    for agent in record.content:
+        of = record.record(agent)
+        found.append(
+            Tuned(
+                agent=agent,
+                suite=of.text("suite"),
+                trials=of.integer("trials"),
+                env_steps=of.integer("env_steps"),
+                hours=of.number("hours"),
+                seeds=tuple(map(int, of.items("seeds"))),
+                tasks=tuple(map(str, of.items("tasks"))),
+                default=None if of.content.get("default") is None else of.number("default"),
+                scores=tuple(map(float, of.items("scores"))),
+            )
+        )
+    return tuple(found)
 
 
 def _settings(record: Record) -> Iterator[Setting]:

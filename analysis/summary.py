@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis import diagnostics, efficiency, integrity, seeds, stats
+from analysis import diagnostics, efficiency, integrity, seeds, stats, tuning
 from analysis.comparisons import Improvement, improvements
 from analysis.diagnostics import Insides
 from analysis.efficiency import Curve, Speedup, StepsToScore
@@ -209,7 +209,11 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         insides=insides,
         published=published_curves(results.study),
         videos=videos(results),
-        notes=[*integrity.notes(results, scores), *integrity.unread(insides.damaged)],
+        notes=[
+            *integrity.notes(results, scores),
+            *integrity.unread(insides.damaged),
+            *tuning.notes(results.study.agents, results.study.tuned),
+        ],
     )
 
 

@@ -398,6 +398,31 @@ def compute(summary: Summary) -> Table:
     return Table("compute", caption, pd.DataFrame(records), header, rows)
 
 
+def tuning(summary: Summary) -> Table:
+    """What finding the agents' values took, and what it brought."""
+    records = [
+        {
+            "agent": of.agent, "suite": of.suite, "trials": of.trials, "env_steps": of.env_steps, "hours": of.hours,
+            "default": of.default, "best": max(of.scores, default=None),
+            "expected_best_of_one": float(np.mean(of.scores)) if of.scores else None,
+        }
+        for of in summary.results.study.tuned
+    ]  # fmt: skip
+    rows = tuple(
+        (
+            str(r["agent"]), str(r["suite"]), f"{r['trials']}", f"{r['env_steps']:,}", f"{r['hours']:.2f} h",
+            *("unknown" if r[key] is None else f"{r[key]:.3f}" for key in ("default", "best", "expected_best_of_one")),
+        )
+        for r in records
+    )  # fmt: skip
+    header = ("Agent", "Tuned in suite", "Trials", "Environment steps", "Training", "As it stood", "Best", "Mean")
+    caption = (
+        "What tuning took, and its scores: of the configuration as it stood, of the best, and the mean over all "
+        "trials. They are of tuning's own seeds, and the best of many is a little lucky there."
+    )
+    return Table("tuning", caption, pd.DataFrame(records), header, rows, 2)
+
+
 def hyperparameters(summary: Summary) -> Table:
     """Every value of every agent's configuration, and where it comes from."""
     found = [s for s in summary.results.study.settings if s.agent in summary.agents]
@@ -478,6 +503,7 @@ _TABLES = (
     final_scores,
     curves,
     compute,
+    tuning,
     hyperparameters,
 )
 NAMES = tuple(make.__name__ for make in _TABLES)

@@ -133,6 +133,10 @@ class SearchSpace(BaseModel):
             raise ValueError(f"'low' ({self.low:g}) must be below 'high' ({self.high:g})")
         if self.log and self.low <= 0:
             raise ValueError("a logarithmic range needs 'low' above 0")
+        if self.integer and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(
+                f"a range of whole numbers ends at {self.low:g} and {self.high:g}, which are not both whole"
+            )
         return self
 
 
@@ -140,14 +144,13 @@ class AgentConfig(BaseModel):
     """Base of every agent's configuration: frozen, and an unknown key is an error.
 
     Each default stands once, in the field; ``PRESETS`` names sets of differences from the defaults, chosen with the
-    field ``preset``; a value given explicitly wins over the preset's.
+    field ``preset``; a value given explicitly wins over the preset's. A file ``search.yaml`` beside the module, a
+    :class:`SearchSpace` for each of some fields, says what ``m3po-bench tune`` varies when the suite does not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
-    SEARCH: ClassVar[Mapping[str, SearchSpace]] = {}
-    """What ``m3po-bench tune`` varies when the suite does not say."""
 
     preset: str = Field(default="default")
     """Named set of values, overridden by whatever is given beside it."""

@@ -33,6 +33,8 @@ class LoadedSuite:
     """Those that agents train on."""
     held_out: tuple[Task, ...]
     """Those that are only evaluated."""
+    tuning: tuple[Task, ...]
+    """Those that tuning trains on instead; none where it takes the suite's."""
     notes: tuple[str, ...]
     """What was chosen for the user, in sentences."""
     path: Path
@@ -76,14 +78,15 @@ def load_suite(source: str, overrides: Sequence[str] = (), check_agent: AgentChe
         for key_path, sentence in _agent_faults(document, check_agent):
             fault(key_path, sentence)
     tasks = resolve_tasks(document, fault)
-    if isinstance(suite, Suite) and suite.mode == "joint" and suite.budget.num_envs < len(tasks.trained):
-        expected = f"expected at least {len(tasks.trained)}, one for each task of a joint suite"
+    most = max(len(tasks.trained), len(tasks.tuning))
+    if isinstance(suite, Suite) and suite.mode == "joint" and suite.budget.num_envs < most:
+        expected = f"expected at least {most}, one for each task of a joint suite"
         fault(("budget", "num_envs"), f"budget.num_envs: found {suite.budget.num_envs}; {expected}")
     if isinstance(suite, Suite) and suite.mode == "per_task" and tasks.held_out:
         fault(("held_out",), "held_out: an agent of one task cannot be evaluated on others; expected 'mode: joint'")
     if messages or isinstance(suite, list):
         raise SuiteError(messages)
-    return LoadedSuite(suite, tasks.trained, tasks.held_out, tasks.notes, path, document)
+    return LoadedSuite(suite, tasks.trained, tasks.held_out, tasks.tuning, tasks.notes, path, document)
 
 
 def _agent_faults(document: Document, check: AgentCheck | None) -> list[tuple[KeyPath, str]]:

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from suites.errors import nearest, unknown
 from suites.source import KeyPath
-from suites.spec import Budget, Evaluation, Protocol, Suite, TaskGroup
+from suites.spec import Budget, Evaluation, Protocol, Suite, TaskGroup, Tuned, Tuning
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -42,8 +42,13 @@ def known_keys(path: KeyPath) -> tuple[str, ...] | None:
 def _model(path: KeyPath) -> type[BaseModel] | None:
     if not path:
         return Suite
-    if path[0] in ("tasks", "held_out") and (len(path) == 1 or (len(path) == 2 and isinstance(path[1], int))):
+    if path[0] == "tuning" and path[1:2] != ("tasks",):
+        return Tuning if len(path) == 1 else _model(path[1:])
+    groups = path[1:] if path[0] == "tuning" else path
+    if groups[0] in ("tasks", "held_out") and (len(groups) == 1 or (len(groups) == 2 and isinstance(groups[1], int))):
         return TaskGroup
+    if path[0] == "tuned" and len(path) == 2:
+        return Tuned
     if path[-1] == "protocol":
         return Protocol
     if path == ("budget",):

@@ -16,6 +16,9 @@ from suites.protocols import own_protocol, protocol, with_action_repeat
 from suites.source import Document, KeyPath
 from suites.spec import Protocol, Task, TaskGroup
 
+DECLARED: tuple[KeyPath, ...] = (("tasks",), ("held_out",), ("tuning", "tasks"))
+"""Where a suite declares tasks."""
+
 Fault = Callable[[KeyPath, str], None]
 """Notes a sentence about what stands at a key path."""
 
@@ -26,6 +29,8 @@ class ResolvedTasks:
 
     trained: tuple[Task, ...]
     held_out: tuple[Task, ...]
+    tuning: tuple[Task, ...]
+    """Those that tuning trains on instead of the suite's; none: it takes the suite's."""
     notes: tuple[str, ...]
     """What was chosen for the user, in sentences."""
 
@@ -38,7 +43,7 @@ def resolve_tasks(document: Document, fault: Fault) -> ResolvedTasks:
     tasks: list[Task] = []
     paths: list[KeyPath] = []
     engines = _Engines(fault)
-    for path, group in (*_groups(document.values, "tasks"), *_groups(document.values, "held_out")):
+    for path, group in [group for key in DECLARED for group in _groups(document.values, key)]:
         found = _family(path, group, fault)
         if found is None:
             continue
@@ -54,6 +59,7 @@ def resolve_tasks(document: Document, fault: Fault) -> ResolvedTasks:
     return ResolvedTasks(
         trained=tuple(task for task, path in unique if path[0] == "tasks"),
         held_out=tuple(task for task, path in unique if path[0] == "held_out"),
+        tuning=tuple(task for task, path in unique if path[0] == "tuning"),
         notes=engines.notes(),
     )
 
@@ -98,12 +104,14 @@ class _Engines:
         return (first, *sorted(self._missing), *self._doubts)
 
 
-def _groups(values: dict[str, Any], key: str) -> list[tuple[KeyPath, TaskGroup]]:
-    declared = values.get(key)
+def _groups(values: dict[str, Any], where: KeyPath) -> list[tuple[KeyPath, TaskGroup]]:
+    declared: Any = values
+    for key in where:
+        declared = declared.get(key) if _is_map(declared) else None
     entries: list[tuple[KeyPath, Any]] = (
-        [((key, index), entry) for index, entry in enumerate(declared)]
+        [((*where, index), entry) for index, entry in enumerate(declared)]
         if isinstance(declared, list)
-        else [((key,), declared)]
+        else [(where, declared)]
     )
     groups = []
     for path, entry in entries:
@@ -183,7 +191,10 @@ def _unique(
     first: dict[str, KeyPath] = {}
     unique: list[tuple[Task, KeyPath]] = []
     for task, path in zip(tasks, paths, strict=True):
-        if task.name in first:
+        if task.name in first and path[0] == "tuning" and first[task.name][0] != "tuning":
+            place = document.where(first[task.name])
+            fault(path, f"tuning task {task.name!r}: the suite evaluates it ({place}); expected tasks that it does not")
+        elif task.name in first:
             fault(path, f"the task {task.name!r} is listed twice; first at {document.where(first[task.name])}")
         else:
             first[task.name] = path

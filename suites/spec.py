@@ -108,6 +108,74 @@ class Evaluation(_Frozen):
     """Episodes per task and evaluation."""
 
 
+SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsgaii"]
+PrunerName = Literal["none", "wilcoxon", "halving", "hyperband", "median"]
+Objective = Literal["score", "seconds", "updates"]
+
+Seeds = Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+"""A number of seeds, or the seeds themselves."""
+
+
+class Tuning(_Frozen):
+    """How ``m3po-bench tune`` searches. Said once, for all agents, so that none of them is favoured."""
+
+    trials: int | None = Field(default=None, ge=1)
+    """Configurations to try for each agent."""
+    total_env_steps: int | None = Field(default=None, ge=1)
+    """Environment steps that the trials of an agent may take together."""
+    hours: float | None = Field(default=None, gt=0)
+    """Hours of training, summed over cells, after which an agent gets no new trial."""
+    env_steps: int | None = Field(default=None, ge=1)
+    """Budget of one tuning cell; default: the suite's."""
+    evaluation: Evaluation | None = None
+    """When and how much a tuning cell is evaluated; default: as the suite says."""
+    seeds: Seeds | None = None
+    """Seeds of every trial: a number n (10000 … 10000 + n - 1) or the seeds themselves, none of them the suite's;
+    default: the suite's, each plus 10000."""
+    tasks: TaskGroup | tuple[TaskGroup, ...] | None = None
+    """Tasks of every trial, none of which the suite evaluates; default: the suite's own."""
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)] = ("score",)
+    """What is sought: the highest score and, if named too, the fewest seconds or gradient updates."""
+    sampler: SamplerName = "tpe"
+    """What proposes configurations."""
+    pruner: PrunerName = "none"
+    """What ends a trial early: ``wilcoxon`` after some of its tasks and seeds, others after part of the budget."""
+    rungs: int = Field(default=3, ge=2)
+    """Lengths at which halving, hyperband and median look at a trial; the last is the whole budget of a cell."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """How many times longer each rung is than the one before it, and of how many trials one goes on (halving)."""
+
+    @model_validator(mode="after")
+    def _score_first(self) -> Self:
+        if self.objectives[0] != "score" or self.objectives.count("score") > 1:
+            raise ValueError("objectives that begin with 'score', such as [score] or [score, seconds]")
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise ValueError("'pruner: none' where there are two objectives: a pruner compares trials by one")
+        return self
+
+
+class Tuned(_Frozen):
+    """Where an agent's values come from: written by ``m3po-bench tune``, printed by reports."""
+
+    suite: Name
+    """The suite whose agent was tuned."""
+    version: int = Field(ge=1)
+    trials: int = Field(ge=1)
+    """Configurations tried, those that could not be measured among them."""
+    env_steps: int = Field(ge=0)
+    """Environment steps that all trials took together."""
+    hours: float = Field(ge=0)
+    """Their hours of training, summed over cells."""
+    seeds: tuple[int, ...]
+    """Seeds of every trial."""
+    tasks: tuple[Name, ...]
+    """Tasks of every trial."""
+    default: float | None = None
+    """Score of the configuration as it stood, where it could be measured."""
+    scores: tuple[float, ...]
+    """Scores of the trials that were measured, in their order."""
+
+
 class Suite(_Frozen):
     """One YAML document: what is measured and who is compared."""
 
@@ -128,13 +196,17 @@ class Suite(_Frozen):
     agents: Mapping[Name, Mapping[str, Any]] = Field(min_length=1)
     """Agents by the name shown in the report; the keys are fields of the agent's configuration. ``agent: NAME``
     chooses the implementation when the shown name is another (``m3po-no-planner: {agent: m3po, planner: none}``)."""
-    seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = 3
+    seeds: Seeds = 3
     """A number n (seeds 0 … n-1) or the seeds themselves."""
     sweep: Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Values to try of ``budget.num_envs`` or of ``agents.<name>.<field>``; each makes an agent of its own, called
     ``<name>-<field>-<value>``."""
     tune: Mapping[Name, Mapping[str, Any]] = Field(default_factory=dict)
-    """Search spaces per agent; default: those the agent declares."""
+    """Search spaces per agent; default: those that come with the agent."""
+    tuning: Tuning | None = None
+    """How agents are tuned."""
+    tuned: Mapping[Name, Tuned] = Field(default_factory=dict)
+    """Agents whose values were found by tuning, and what that took."""
 
 
 class TaskSpaces(NamedTuple):

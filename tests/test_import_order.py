@@ -51,10 +51,11 @@ ROOMS = (
     Room("m3po", 1),  # nothing but m3po/__init__.py: whoever imports a part of m3po imports it first
     Room("m3po.api", 2, ("suites.spec",), ("numpy", "pydantic")),
     Room("m3po.registry", 3, ("m3po.api", "suites"), ("numpy", "pydantic")),
+    Room("m3po.spaces", 3, ("m3po.api", "suites"), ("numpy", "pydantic")),
     Room("m3po.testing", 3, ("m3po.api", "suites"), ("numpy", "pydantic")),
     Room("m3po.kit", 3, ("m3po.api", "suites.spec"), ("torch", "numpy", "safetensors")),
     Room("m3po.algorithm", 4, BELOW, LEARNING),
-    Room("m3po.bench", 4, ("m3po.api", "m3po.registry", "suites", "analysis"),
+    Room("m3po.bench", 4, ("m3po.api", "m3po.registry", "m3po.spaces", "suites", "analysis"),
          ("numpy", "pydantic", "ruamel", "typer", "rich", "optuna")),
     Room("baselines", 4),
     Room("baselines.*", 4, BELOW, LEARNING),

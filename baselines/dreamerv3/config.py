@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace
+from m3po.api import AgentConfig, EnvSpec
 
 __all__ = ["MULTIPLES", "SHRINKAGE", "DreamerV3Config"]
 
@@ -56,11 +56,6 @@ class DreamerV3Config(AgentConfig):
         "nano": _NANO,
         # Images have thousands of numbers: their reconstruction needs no more weight.
         "nano-pixels": {**_NANO, "rec_coef": 1.0},
-    }
-    SEARCH: ClassVar[Mapping[str, SearchSpace]] = {
-        "learning_rate": SearchSpace(low=1e-5, high=3e-3, log=True),
-        "train_ratio": SearchSpace(choices=(32.0, 64.0, 128.0, 256.0)),
-        "ent_coef": SearchSpace(low=1e-5, high=1e-2, log=True),
     }
 
     # World model

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace, check_vectors
+from m3po.api import AgentConfig, EnvSpec, check_vectors
 
 __all__ = ["PPOConfig"]
 
@@ -30,13 +30,6 @@ class PPOConfig(AgentConfig):
             "normalize_advantage": "task",
             "entropy_coef": 5e-3,
         },
-    }
-    SEARCH: ClassVar[Mapping[str, SearchSpace]] = {
-        "learning_rate": SearchSpace(low=1e-4, high=1e-3, log=True),
-        "entropy_coef": SearchSpace(low=1e-5, high=1e-2, log=True),
-        "clip": SearchSpace(low=0.1, high=0.3),
-        "lam": SearchSpace(low=0.9, high=0.99),
-        "minibatch_size": SearchSpace(choices=(64, 128, 256)),
     }
 
     hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace, check_vectors
+from m3po.api import AgentConfig, EnvSpec, check_vectors
 
 __all__ = ["SACConfig"]
 
@@ -33,12 +33,6 @@ class SACConfig(AgentConfig):
             "adam_eps": 1e-5,
             "max_grad_norm": 1.0,
         },
-    }
-    SEARCH: ClassVar[Mapping[str, SearchSpace]] = {
-        "learning_rate": SearchSpace(low=1e-4, high=1e-3, log=True),
-        "tau": SearchSpace(low=1e-3, high=2e-2, log=True),
-        "batch_size": SearchSpace(choices=(128, 256, 512)),
-        "gamma": SearchSpace(choices=(0.98, 0.99, 0.995)),
     }
 
     hidden: tuple[int, ...] = Field(default=(256, 256), min_length=1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace, check_vectors
+from m3po.api import AgentConfig, EnvSpec, check_vectors
 
 __all__ = ["TDMPC2Config"]
 
@@ -44,12 +44,6 @@ class TDMPC2Config(AgentConfig):
             "updates_per_step": 0.5,
             "seed_episodes": 1,
         },
-    }
-    SEARCH: ClassVar[Mapping[str, SearchSpace]] = {
-        "learning_rate": SearchSpace(low=1e-4, high=2e-3, log=True),
-        "temperature": SearchSpace(low=0.1, high=5.0, log=True),
-        "entropy_coef": SearchSpace(low=1e-5, high=1e-2, log=True),
-        "updates_per_step": SearchSpace(choices=(0.25, 0.5, 1.0)),
     }
 
     # Networks

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from m3po.api import AgentConfig, EnvSpec, SearchSpace, check_vectors
+from m3po.api import AgentConfig, EnvSpec, check_vectors
 
 __all__ = ["M3POConfig"]
 
@@ -38,13 +38,6 @@ class M3POConfig(AgentConfig):
         "small": _SMALL,
         "paper": _PAPER,
         "paper-small": {**_SMALL, **_PAPER},
-    }
-    SEARCH: ClassVar[Mapping[str, SearchSpace]] = {
-        "model_lr": SearchSpace(low=1e-4, high=2e-3, log=True),
-        "actor_lr": SearchSpace(low=1e-4, high=2e-3, log=True),
-        "entropy_coef": SearchSpace(low=1e-4, high=1e-1, log=True),
-        "kl_target": SearchSpace(low=0.01, high=0.3, log=True),
-        "temperature": SearchSpace(low=0.5, high=8.0, log=True),
     }
 
     # World model

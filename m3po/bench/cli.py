@@ -106,10 +106,11 @@ def report(
     joint: Annotated[bool, typer.Option("--joint", help="Of a table: one run is one agent on all tasks.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the report of a study, or of a table from elsewhere, from the results there are, and print its path.
+    """Write the report of a study, of a search in its folder ``tuning``, or of a table from elsewhere; print its path.
 
     A table has the columns agent, task, seed, a score, and env_step for curves.
     """
+    from analysis import tuning, tuning_report
     from analysis.report import write, write_summary
     from m3po.bench.study import find_study
 
@@ -122,6 +123,8 @@ def report(
         path = write_summary(summarise(table), default if out is None else out)
     elif (low, high, score, joint) != (None, None, None, False):
         raise typer.BadParameter(f"--low, --high, --score and --joint are for a CSV table, which {source} is not")
+    elif (Path(source) / tuning.LEDGER).is_file():
+        path = tuning_report.write(Path(source), out)
     else:
         path = write(find_study(source, results).path, out)
     typer.echo(json.dumps({"report": str(path)}) if as_json else str(path))
@@ -191,9 +194,16 @@ def _bounds(low: float | None, high: float | None) -> tuple[float, float] | None
 @app.command()
 def tune(
     suite: SuiteArgument,
-    agent: Annotated[str, typer.Option("--agent", help="Agent of the suite whose configuration is tuned.")],
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Configurations to try, those already done included.")],
+    agent: Annotated[
+        list[str] | None, typer.Option("--agent", help="Agent to tune; again for more. Default: all.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="Configurations to try for each, those already done included.")
+    ] = None,
     env_steps: Annotated[int | None, typer.Option("--env-steps", min=1, help="Budget of one tuning cell.")] = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="URL of a database for the trials. Default: a file in the results.")
+    ] = None,
     results: ResultsOption = DEFAULT_RESULTS,
     out: Annotated[Path, typer.Option("--out", help="Folder for the tuned suite file.")] = Path("."),
     set_: SetOption = None,
@@ -201,16 +211,18 @@ def tune(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Search an agent's configuration with Optuna and write a suite with the best one found."""
+    """Search agents' configurations with Optuna and write a suite with the best found. Several may share a search."""
     from m3po.bench.experiment import resolve_device
-    from m3po.bench.tune import Tuning, tune_agent
+    from m3po.bench.tune import Request, tune_agents
     from m3po.bench.views import tune_view
     from suites.catalog import load_suite
 
     loaded = load_suite(suite, set_ or ())
-    tuning = Tuning(loaded, agent, trials, env_steps, source=suite, overrides=tuple(set_ or ()))
-    outcome = tune_agent(
-        tuning, results, out, jobs=jobs, device=resolve_device(device), console=_console(stderr=as_json)
+    request = Request.of(
+        loaded, agent or (), suite, trials=trials, env_steps=env_steps, overrides=set_ or (), storage=storage
+    )
+    outcome = tune_agents(
+        request, results, out, jobs=jobs, device=resolve_device(device), console=_console(stderr=as_json)
     )
     _print(tune_view(outcome), as_json)
     raise typer.Exit(outcome.exit_code)

@@ -1,169 +1,74 @@
-"""Ask, run, tell: the search behind ``tune``, whose trials survive a kill.
+"""Ask, run, tell: the search behind ``tune``.
 
-Optuna's journal holds the trials; the cells lie beside it. The sampler is seeded by the trial's number, so that an
-interruption changes no proposal.
+A trial is run in stages: all its cells to their end; or, for the Wilcoxon pruner, some cells after the others; or, for
+the pruners of curves, all cells up to one rung after the other, each going on from its checkpoint.
 """
 
 from __future__ import annotations
 
+import math
+import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState
-from pydantic import ValidationError
+from optuna.trial import Trial, TrialState
 from rich.console import Console
 
-from m3po.api import AgentConfig, SearchSpace
 from m3po.bench.experiment import run_folders
+from m3po.bench.ledger import cost_of, needed, write_ledger
+from m3po.bench.problem import Problem
 from m3po.bench.provenance import gather
-from m3po.bench.records import Cell, CellStatus
+from m3po.bench.records import FINAL, Cell, CellStatus, normalised_score
 from m3po.bench.scheduler import Interrupt
-from m3po.bench.store import CellFolder, StoreError, drop_torn_tail, explained, read_json, write_json
-from m3po.bench.study import AgentEntry, build_study, make_cell, search_space
-from m3po.registry import agent_config
-from suites.catalog import LoadedSuite
-from suites.errors import SuiteError, unknown
-from suites.spec import Suite, Task
-from suites.vector import env_spec
+from m3po.bench.store import CellFolder
+from m3po.bench.trials import ended, requeue, running, sampler, suggest, turn
 
-__all__ = ["Problem", "Search", "claim", "ended", "open_study"]
+__all__ = ["Search"]
 
-SEED_OFFSET = 10_000
-"""Tuning seeds are the suite's seeds plus this, on the stream ``tune``: they share nothing with the final runs."""
+WAIT_SECONDS = 0.5
+"""How often a worker without a trial of its own looks whether the others are done."""
 
-STARTUP_TRIALS = 5
-"""Trials drawn at random before the sampler models what it has seen."""
+HOPELESS = 20
+"""So many trials in a row that could not even begin end the search: its space hardly meets what the agent accepts."""
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What every trial shares."""
+class Stage:
+    """A part of a trial: cells by their places in it, and the environment step up to which they run."""
 
-    suite: Suite
-    units: tuple[tuple[Task, ...], ...]
-    agent: str
-    agent_type: str
-    values: Mapping[str, Any]
-    config_class: type[AgentConfig]
-    space: Mapping[str, SearchSpace]
-    seeds: tuple[int, ...]
-
-    @classmethod
-    def of(cls, loaded: LoadedSuite, agent: str, env_steps: int | None) -> Problem:
-        """The problem of tuning ``agent``, with trials of ``env_steps``. Raises :class:`SuiteError`."""
-        suite = loaded.suite
-        study = build_study(loaded)
-        if agent not in suite.agents:
-            raise SuiteError(f"{loaded.path}: {unknown('agent', agent, suite.agents)}")
-        values = dict(suite.agents[agent])
-        agent_type = str(values.pop("agent", agent))
-        space = search_space(suite, agent, agent_config(agent_type))
-        if not space:
-            raise SuiteError(
-                f"{loaded.path}: agent {agent!r} names nothing to search; add for example "
-                f"tune: {{{agent}: {{learning_rate: {{low: 1e-5, high: 1e-2, log: true}}}}}}"
-            )
-        if env_steps is not None:
-            suite = suite.model_copy(update={"budget": suite.budget.model_copy(update={"env_steps": env_steps})})
-        seeds = tuple(dict.fromkeys(cell.seed + SEED_OFFSET for cell in study.cells))
-        return cls(suite, study.units, agent, agent_type, values, agent_config(agent_type), space, seeds)
-
-    def cells(self, values: Mapping[str, Any]) -> list[Cell]:
-        """The cells of one trial. Raises ``ValueError`` with a sentence where this configuration cannot work."""
-        try:
-            config = self.config_class.model_validate({**self.values, **values})
-        except ValidationError as error:
-            raise ValueError("; ".join(str(fault["msg"]) for fault in error.errors())) from error
-        budget = self.suite.budget
-        for unit in self.units:
-            if sentences := config.check(env_spec(unit), budget.num_envs, budget.env_steps):
-                raise ValueError("; ".join(sentences))
-        entry = AgentEntry(self.agent, self.agent_type, config, budget)
-        return [make_cell(self.suite, unit, entry, seed, stream="tune") for seed in self.seeds for unit in self.units]
-
-    def defaults(self) -> dict[str, Any]:
-        """Values of the searched fields as they stand, where the search space contains them."""
-        config = self.config_class.model_validate(dict(self.values))
-        found = {name: getattr(config, name) for name in self.space}
-        return {name: value for name, value in found.items() if _contains(self.space[name], value)}
-
-    def meaning(self) -> dict[str, Any]:
-        """All that must hold still for trials to be comparable, as JSON values."""
-        return {
-            "suite_version": self.suite.version,
-            "agent_type": self.agent_type,
-            "values": dict(self.values),
-            "space": {name: space.model_dump(mode="json") for name, space in self.space.items()},
-            "budget": self.suite.budget.model_dump(mode="json"),
-            "evaluation": self.suite.evaluation.model_dump(mode="json"),
-            "tasks": [[task.model_dump(mode="json") for task in unit] for unit in self.units],
-            "seeds": list(self.seeds),
-        }
+    number: int
+    cells: tuple[int, ...]
+    until: int
 
 
-def _contains(space: SearchSpace, value: Any) -> bool:
-    if space.choices is not None:
-        return value in space.choices
-    low, high = space.low, space.high
-    return isinstance(value, int | float) and low is not None and high is not None and low <= value <= high
+@dataclass
+class Attempt:
+    """A trial under way: its cells and the scores they have so far, by their places."""
 
+    trial: Trial
+    cells: Sequence[Cell]
+    scores: dict[int, float] = field(default_factory=dict)
+    diverged: set[int] = field(default_factory=set)
+    open: bool = True
+    """Whether it is still to be told how it ended."""
 
-def claim(folder: Path, problem: Problem) -> None:
-    """Write down what is searched; refuse where earlier trials searched something else."""
-    path = folder / "tuning.json"
-    meaning = {"format": 1, **problem.meaning()}
-    if not path.exists():
-        write_json(path, meaning)
-        return
-    found = read_json(path)
-    if found != meaning:
-        differing = sorted(key for key in meaning if found.get(key) != meaning[key])
-        raise StoreError(
-            f"the trials in {folder} were made with other {', '.join(differing)}; "
-            "restore them, or move that folder away to start anew"
-        )
-
-
-def open_study(folder: Path, problem: Problem) -> optuna.Study:
-    """The Optuna study in the folder's journal, whose holder we are."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = folder / "journal.log"
-    drop_torn_tail(journal)
-    journal.with_name("journal.log.lock").unlink(missing_ok=True)  # a tuner that was killed leaves it behind
-    with explained("open", journal):
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        study = optuna.create_study(
-            storage=storage, study_name=problem.agent, direction="maximize", load_if_exists=True
-        )
-    _requeue(study)
-    if not study.trials:
-        defaults = problem.defaults()
-        study.enqueue_trial(defaults, user_attrs={"names": list(defaults)})
-    return study
-
-
-def _requeue(study: optuna.Study) -> None:
-    """Ask again, with the same values, for trials a kill cut short: once, and without a limit after a polite stop."""
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        attempts = trial.user_attrs.get("attempts", 0) + (0 if trial.user_attrs.get("stopped") else 1)
-        study.tell(trial.number, state=TrialState.FAIL)
-        if attempts <= 1 and "values" in trial.user_attrs:
-            study.enqueue_trial(trial.params, user_attrs={"names": list(trial.params), "attempts": attempts})
+    @property
+    def score(self) -> float:
+        return fmean(self.scores.values())
 
 
 @dataclass
 class Search:
-    """Asks, runs, tells."""
+    """Asks, runs, tells, as one of perhaps several workers on a study."""
 
     problem: Problem
     folder: Path
     study: optuna.Study
+    worker: str
     jobs: int
     device: str
     console: Console
@@ -172,87 +77,185 @@ class Search:
     def __post_init__(self) -> None:
         self.interrupt = Interrupt(self.console.print)
 
-    def run(self, wanted: int) -> bool:
-        """Run trials until ``wanted`` have ended; true when interrupted."""
-        at_once = max(1, self.jobs // (len(self.problem.units) * len(self.problem.seeds)))
-        while (missing := wanted - len(ended(self.study))) > 0 and not self.interrupt.count:
-            self._run_batch(min(at_once, missing), wanted)
+    def run(self) -> bool:
+        """Run trials until the budget of the search is spent, by whomever; true when interrupted."""
+        while not self.interrupt.count and (attempts := self.ask()) is not None:
+            self.run_batch(attempts)
         return self.interrupt.count > 0
 
-    def _run_batch(self, size: int, wanted: int) -> None:
-        """Run ``size`` trials side by side."""
-        cells: dict[int, list[Cell]] = {}
-        trials: dict[int, Trial] = {}
-        for _ in range(size):
-            # a sampler seeded by the trial's number proposes the same whether or not tuning was interrupted
-            self.study.sampler = optuna.samplers.TPESampler(
-                seed=len(self.study.trials), n_startup_trials=STARTUP_TRIALS
-            )
-            trial = self.study.ask()
-            values = _suggest(trial, self.problem.space)
-            trial.set_user_attr("values", values)
-            try:
-                cells[trial.number] = self.problem.cells(values)
-                trials[trial.number] = trial
-            except ValueError as error:
-                trial.set_user_attr("message", f"cannot work: {error}")
-                self.study.tell(trial, state=TrialState.FAIL)
-            shown = ", ".join(f"{name}={value}" for name, value in values.items())
-            self.console.print(f"trial {trial.number + 1} of {wanted}: {shown}", markup=False, highlight=False)
-        statuses = self._run_cells([cell for group in cells.values() for cell in group])
-        for number, trial in trials.items():
-            self._tell(trial, [statuses[cell.id] for cell in cells[number]])
+    def ask(self) -> list[Attempt] | None:
+        """New trials that can work, as many as run side by side; none where others are at work, ``None`` at the end."""
+        with turn(self.folder):
+            requeue(self.study, self.folder)
+            room = min(self._room(), max(1, self.jobs // self._wave))
+            attempts = [self._propose() for _ in range(room)]
+            write_ledger(self.folder, self.problem, self.study)
+            if not room and not running(self.study, self.folder):
+                return None
+        if not room:
+            with self.interrupt.listening():
+                time.sleep(WAIT_SECONDS)
+        return [attempt for attempt in attempts if attempt is not None]
 
-    def _run_cells(self, cells: Sequence[Cell]) -> dict[str, CellStatus]:
-        unique = list({cell.id: cell for cell in cells}.values())
-        provenance = gather(self.device)
-        folders = [CellFolder(self.folder / cell.id) for cell in unique]
-        for cell, folder in zip(unique, folders, strict=True):
-            folder.create(cell.model_copy(update={"provenance": provenance}))
-        return run_folders(
-            unique, folders, jobs=self.jobs, device=self.device, console=self.console, interrupt=self.interrupt
-        )
+    @property
+    def _wave(self) -> int:
+        """Cells of a trial that run side by side: all, or of a trial that may end early a quarter of them."""
+        cells = self.problem.num_cells
+        return min(self.jobs, max(1, cells // 4)) if self.problem.settings.pruner == "wilcoxon" else cells
 
-    def _tell(self, trial: Trial, statuses: Sequence[CellStatus]) -> None:
-        states = {status.state for status in statuses}
-        if states <= {"done", "diverged"}:
-            trial.set_user_attr("diverged", [status.state for status in statuses].count("diverged"))
-            trial.set_user_attr("valid", "done" in states)
-            self.study.tell(trial, fmean(_score(status) for status in statuses))
-        elif self.interrupt.count:
-            trial.set_user_attr("stopped", True)  # stays open: the next call goes on with its cells
-        else:
-            messages = dict.fromkeys(status.message for status in statuses if status.state == "failed")
-            trial.set_user_attr("message", "; ".join(messages))
+    def _room(self) -> int:
+        """How many trials may begin now within the budget of the search."""
+        settings, counted, under_way = self.problem.settings, ended(self.study), running(self.study, self.folder)
+        room: float = math.inf
+        if settings.trials is not None:
+            room = settings.trials - len(counted) - len(under_way)
+        if settings.total_env_steps is not None:
+            planned = self.problem.num_cells * self.problem.suite.budget.env_steps
+            spent = cost_of(self.folder, counted).env_steps + planned * len(under_way)
+            room = min(room, (settings.total_env_steps - spent) // planned)
+        if settings.hours is not None and self._hours() >= settings.hours:
+            room = 0
+        last = counted[-HOPELESS:]
+        if len(last) == HOPELESS and not any("cells" in trial.user_attrs for trial in last):
+            room = 0
+        return int(max(0, min(room, self.jobs)))  # never more than can run
+
+    def _hours(self) -> float:
+        return cost_of(self.folder, self.study.get_trials()).hours
+
+    def _propose(self) -> Attempt | None:
+        """Ask for one trial; ``None`` where it cannot work, which is told at once."""
+        settings = self.problem.settings
+        self.study.sampler = sampler(settings.sampler, len(self.study.trials))
+        trial = self.study.ask()
+        trial.set_user_attr("worker", self.worker)
+        values = suggest(trial, self.problem.space)
+        trial.set_user_attr("values", values)
+        of = "" if settings.trials is None else f" of {settings.trials}"
+        shown = ", ".join(f"{name}={value}" for name, value in values.items())
+        self.console.print(f"trial {trial.number + 1}{of}: {shown}", markup=False, highlight=False)
+        try:
+            cells = self.problem.cells(values)
+        except ValueError as error:
+            trial.set_user_attr("message", f"cannot work: {error}")
             self.study.tell(trial, state=TrialState.FAIL)
+            return None
+        trial.set_user_attr("cells", [cell.id for cell in cells])
+        return Attempt(trial, cells)
 
+    def _stages(self, attempt: Attempt) -> list[Stage]:
+        """The parts of a trial; as many for every trial."""
+        places = list(range(len(attempt.cells)))
+        if self.problem.settings.pruner != "wilcoxon":
+            return [Stage(number, tuple(places), until) for number, until in enumerate(self.problem.rungs)]
+        random.Random(attempt.trial.number).shuffle(places)  # so that no task always comes first
+        (whole,) = self.problem.rungs
+        waves = [tuple(places[first : first + self._wave]) for first in range(0, len(places), self._wave)]
+        return [Stage(number, wave, whole) for number, wave in enumerate(waves)]
 
-def _score(status: CellStatus) -> float:
-    """What a cell adds to its trial: its final score, or the worst value where it diverged."""
-    return 0.0 if status.state == "diverged" or status.last_score is None else status.last_score
+    def run_batch(self, attempts: Sequence[Attempt]) -> None:
+        """Run trials side by side, stage by stage, until each has been told how it ended."""
+        stages = [self._stages(attempt) for attempt in attempts]
+        for parts in zip(*stages, strict=True):
+            under_way = [(attempt, stage) for attempt, stage in zip(attempts, parts, strict=True) if attempt.open]
+            cells = [attempt.cells[place] for attempt, stage in under_way for place in stage.cells]
+            statuses = self._run_cells(cells, parts[0].until)
+            with turn(self.folder):
+                for attempt, stage in under_way:
+                    self._judge(attempt, stage, statuses, last=stage.number == len(stages[0]) - 1)
+                write_ledger(self.folder, self.problem, self.study)
 
+    def _run_cells(self, cells: Sequence[Cell], until: int) -> dict[str, CellStatus]:
+        """Run cells up to an environment step, as far as they are not there yet; returns their statuses."""
+        unique = {cell.id: cell for cell in cells}
+        provenance = gather(self.device)
+        missing = []
+        for name, cell in unique.items():
+            folder = CellFolder(self.folder / name)
+            folder.create(cell.model_copy(update={"provenance": provenance}))
+            folder.allow(until, cell.budget.env_steps)
+            if not self._arrived(cell, folder.live_status(), until):
+                missing.append(cell)
+        ran: dict[str, CellStatus] = {}
+        if missing:
+            ran = run_folders(
+                missing,
+                [CellFolder(self.folder / cell.id) for cell in missing],
+                jobs=self.jobs,
+                device=self.device,
+                console=self.console,
+                interrupt=self.interrupt,
+            )
+        return {name: ran[name] if name in ran else CellFolder(self.folder / name).live_status() for name in unique}
 
-def _suggest(trial: Trial, space: Mapping[str, SearchSpace]) -> dict[str, Any]:
-    names = trial.user_attrs.get("names", list(space))
-    return {name: _suggest_one(trial, name, space[name]) for name in names}
+    def _judge(self, attempt: Attempt, stage: Stage, statuses: Mapping[str, CellStatus], *, last: bool) -> None:
+        """Take in what a stage gave, and tell how the trial ended if it did."""
+        found = {place: statuses[attempt.cells[place].id] for place in stage.cells}
+        if all(self._arrived(attempt.cells[place], status, stage.until) for place, status in found.items()):
+            for place, status in found.items():
+                score = self._score(attempt.cells[place], status, stage.until)
+                if score is None:
+                    self._fail(attempt, f"a task of {status.id} could not be evaluated; its log says why")
+                    return
+                attempt.scores[place] = score
+            attempt.diverged |= {place for place, status in found.items() if status.state == "diverged"}
+            self._tell(attempt, stage, last=last)
+        elif self.interrupt.count:
+            attempt.trial.set_user_attr("stopped", True)  # stays open: the next call goes on with its cells
+            attempt.open = False
+        else:
+            messages = dict.fromkeys(status.message for status in found.values() if status.state == "failed")
+            self._fail(attempt, "; ".join(messages) or "a cell did not come as far as it was to; its log says why")
 
+    def _fail(self, attempt: Attempt, message: str) -> None:
+        attempt.trial.set_user_attr("message", message)
+        self.study.tell(attempt.trial, state=TrialState.FAIL)
+        attempt.open = False
 
-def _suggest_one(trial: Trial, name: str, space: SearchSpace) -> Any:
-    if space.choices is not None:
-        return trial.suggest_categorical(name, list(space.choices))
-    assert space.low is not None
-    assert space.high is not None
-    if space.integer:
-        return trial.suggest_int(name, round(space.low), round(space.high), log=space.log)
-    return trial.suggest_float(name, space.low, space.high, log=space.log)
+    def _arrived(self, cell: Cell, status: CellStatus, until: int) -> bool:
+        """Whether a cell is as far as ``until``: it is over, or it paused behind the evaluation there."""
+        paused = status.state == "preempted" and until < cell.budget.env_steps
+        return status.state in FINAL or (paused and self._score(cell, status, until) is not None)
 
+    def _score(self, cell: Cell, status: CellStatus, until: int) -> float | None:
+        """What a cell adds to its trial: its score at ``until``, or the worst value where it diverged."""
+        if status.state == "diverged":
+            return 0.0
+        if until >= cell.budget.env_steps:
+            return status.last_score
+        rows = [row for row in CellFolder(self.folder / cell.id).evaluations.rows() if row["env_step"] >= until]
+        scores: dict[str, list[float]] = {}
+        for row in rows:
+            if row["env_step"] == rows[0]["env_step"]:
+                scores.setdefault(row["task"], []).append(row["score"])
+        return normalised_score(cell.tasks, scores)
 
-def ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that count: all that were measured, could not work, or were killed twice."""
+    def _tell(self, attempt: Attempt, stage: Stage, *, last: bool) -> None:
+        """Report to the pruner, and tell the trial's end where the pruner or its last stage brings it."""
+        trial, settings = attempt.trial, self.problem.settings
+        if settings.pruner == "wilcoxon":
+            for place in stage.cells:
+                trial.report(attempt.scores[place], place)
+        elif settings.pruner != "none":
+            trial.report(attempt.score, settings.reduction_factor**stage.number)
+        pruned = settings.pruner != "none" and not last and trial.should_prune()
+        if not last and not pruned:
+            return
+        trial.set_user_attr("diverged", len(attempt.diverged))
+        trial.set_user_attr("scores", [attempt.scores.get(place) for place in range(len(attempt.cells))])
+        if pruned:
+            trial.set_user_attr("pruned", stage.until)
+        trial.set_user_attr("valid", not pruned and len(attempt.diverged) < len(attempt.cells))
+        attempt.open = False
+        if pruned and settings.pruner != "wilcoxon":
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            # of a trial that Wilcoxon's test ended, the mean so far is the best guess (as Optuna advises)
+            self.study.tell(trial, [attempt.score, *self._compute(attempt)])
 
-    def counts(trial: FrozenTrial) -> bool:
-        known = trial.user_attrs
-        given_up = known.get("attempts", 0) > 0 and not known.get("stopped")
-        return trial.state == TrialState.COMPLETE or "message" in known or given_up
-
-    return [trial for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL)) if counts(trial)]
+    def _compute(self, attempt: Attempt) -> list[float]:
+        """The second objective: what the trial took, a diverged cell as if it had gone on to its end."""
+        return [
+            sum(needed(CellFolder(self.folder / cell.id), objective) for cell in attempt.cells)
+            for objective in self.problem.settings.objectives[1:]
+        ]

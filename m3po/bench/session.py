@@ -95,6 +95,7 @@ class CellSession:
     def __init__(
         self, folder: CellFolder, cell: Cell, agent: Agent, env: VectorEnv, evaluator: Evaluator, stop: StopRequest
     ) -> None:
+        self.until = folder.until()
         self.folder, self.cell, self.agent, self.env, self.evaluator, self.stop = (
             folder,
             cell,
@@ -134,6 +135,8 @@ class CellSession:
         if self._evaluation_due(env_step, over) and not self.stop.asked():
             self._evaluate(env_step)
         evaluated_now = self.progress.evaluated_at == env_step
+        if self.until is not None and self.progress.evaluated_at >= self.until:
+            self.stop.ask(f"paused at env step {env_step}, as long as it was asked for")
         late = time.monotonic() - self._checkpointed_at > CHECKPOINT_SECONDS
         if evaluated_now or late or self.stop.asked():
             self._checkpoint(env_step, carry)

@@ -30,6 +30,7 @@ __all__ = [
     "drop_torn_tail",
     "explained",
     "fsync",
+    "locked",
     "read_json",
     "write_json",
     "write_text",
@@ -114,6 +115,18 @@ def drop_torn_tail(path: Path) -> None:
     if path.exists():
         with explained("repair", path):
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for a kernel lock on ``path`` and hold it during the block; it dies with its holder."""
+    with explained("lock", path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class RowLog:
@@ -250,6 +263,21 @@ class CellFolder:
             message = "its process was killed; run again to go on from its last checkpoint"
             return status.model_copy(update={"state": "preempted", "message": message, "eta_seconds": None})
         return status
+
+    def until(self) -> int | None:
+        """Environment steps after which the cell is to pause, at the evaluation due there; ``None``: at its end."""
+        path = self.path / "until.json"
+        return int(read_json(path)["env_step"]) if path.exists() else None
+
+    def allow(self, env_step: int, env_steps: int) -> None:
+        """Let the cell, whose budget is ``env_steps``, run until ``env_step`` at least: a limit only ever rises."""
+        path, before = self.path / "until.json", self.until()
+        if before is None and (self.path / "status.json").exists():
+            return
+        if env_step >= env_steps:
+            path.unlink(missing_ok=True)
+        elif before is None or before < env_step:
+            write_json(path, {"env_step": env_step})
 
     def write_status(self, status: CellStatus) -> None:
         """Replace the status. Not forced to the disk: it says how things stand now, and is rewritten each second."""

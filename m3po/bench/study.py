@@ -13,20 +13,34 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from m3po.api import AgentConfig, SearchSpace
+from m3po.api import AgentConfig
 from m3po.bench.records import Cell, CellEntry, CellStatus
 from m3po.bench.store import CellFolder, StoreError, explained, read_json, write_json, write_text
 from m3po.bench.sweep import Sweep, Variant, check_sweep, sweep_of, variants
 from m3po.registry import RegistryError, agent_config
+from m3po.spaces import read_spaces
 from suites.catalog import LoadedSuite, load_suite
 from suites.errors import SuiteError, unknown
 from suites.spec import Budget, Stream, Suite, Task
 from suites.vector import env_spec
 
-__all__ = ["Study", "StudyFolder", "build_study", "find_study", "make_cell", "open_study", "search_space", "to_yaml"]
+__all__ = [
+    "Study",
+    "StudyFolder",
+    "build_study",
+    "find_study",
+    "make_cell",
+    "open_study",
+    "to_yaml",
+    "tuning_seeds",
+    "units_of",
+]
 
 Fault: TypeAlias = tuple[tuple[str | int, ...], str]
 """Key path and sentence."""
+
+SEED_OFFSET = 10_000
+"""How far the seeds of tuning lie above the suite's, unless it names them."""
 
 HASH_DIGITS = 16
 ID_HASH_DIGITS = 8
@@ -96,7 +110,7 @@ def build_study(loaded: LoadedSuite) -> Study:
     seeds = checker.seeds()
     units = checker.units()
     entries = checker.agents(units)
-    checker.search_spaces()
+    checker.tuning()
     if checker.errors:
         raise SuiteError(checker.errors)
     cells = tuple(
@@ -145,12 +159,24 @@ def make_cell(
     return Cell.model_validate({**meaning, **identity, "seed": seed, "config_hash": digest})
 
 
-def search_space(suite: Suite, agent: str, config_class: type[AgentConfig]) -> dict[str, SearchSpace]:
-    """What tuning varies: the suite's section ``tune`` for this agent, else what its configuration declares."""
-    declared = suite.tune.get(agent)
+def units_of(suite: Suite, tasks: tuple[Task, ...]) -> tuple[tuple[Task, ...], ...]:
+    """What one agent trains on: all ``tasks`` in joint mode, else one each."""
+    return (tasks,) if suite.mode == "joint" else tuple((task,) for task in tasks)
+
+
+def tuning_seeds(suite: Suite) -> tuple[int, ...]:
+    """The seeds of a trial's cells, each once; on the stream ``tune`` they share no episode with the suite's."""
+    declared = None if suite.tuning is None else suite.tuning.seeds
     if declared is None:
-        return dict(config_class.SEARCH)
-    return {name: SearchSpace.model_validate(value) for name, value in declared.items()}
+        return tuple(seed + SEED_OFFSET for seed in _numbered(suite.seeds))
+    if isinstance(declared, int):
+        return tuple(range(SEED_OFFSET, SEED_OFFSET + declared))
+    return tuple(dict.fromkeys(declared))
+
+
+def _numbered(seeds: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Seeds as a suite gives them, each once."""
+    return tuple(range(seeds)) if isinstance(seeds, int) else tuple(dict.fromkeys(seeds))
 
 
 @dataclass
@@ -164,15 +190,14 @@ class _Checker:
     def seeds(self) -> tuple[int, ...]:
         """The seeds, each once."""
         declared = self.loaded.suite.seeds
-        seeds = tuple(range(declared)) if isinstance(declared, int) else declared
-        for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        listed = () if isinstance(declared, int) else declared
+        for seed in sorted({seed for seed in listed if listed.count(seed) > 1}):
             self.warnings.append(f"{self._where(('seeds',))}: seed {seed} is listed more than once; it runs once")
-        return tuple(dict.fromkeys(seeds))
+        return _numbered(declared)
 
     def units(self) -> tuple[tuple[Task, ...], ...]:
         """The units of tasks."""
-        tasks = tuple(self.loaded.tasks)
-        return (tasks,) if self.loaded.suite.mode == "joint" else tuple((task,) for task in tasks)
+        return units_of(self.loaded.suite, self.loaded.tasks)
 
     def agents(self, units: Sequence[tuple[Task, ...]]) -> list[AgentEntry]:
         """The agents whose configuration is valid and can work with every unit."""
@@ -202,10 +227,10 @@ class _Checker:
                 self._error(("sweep", key), str(error))
         return variants(suite.model_copy(update={"sweep": possible}))
 
-    def search_spaces(self) -> None:
-        """Check the section ``tune``."""
+    def tuning(self) -> None:
+        """Check the sections ``tune``, ``tuning`` and ``tuned``: spaces that fit, seeds that no evaluation uses."""
         suite = self.loaded.suite
-        for name, fields in suite.tune.items():
+        for name, declared in suite.tune.items():
             if name not in suite.agents:
                 self._error(("tune", name), unknown("agent", name, suite.agents))
                 continue
@@ -213,16 +238,22 @@ class _Checker:
                 config_class = agent_config(str(suite.agents[name].get("agent", name)))
             except RegistryError:
                 continue  # said where the agent is declared
-            for key, value in fields.items():
-                if key not in config_class.model_fields:
-                    self._error(("tune", name, key), unknown(f"{name} key", key, config_class.model_fields))
-                    continue
-                try:
-                    SearchSpace.model_validate(value)
-                except ValidationError as error:
-                    for fault in error.errors():
-                        message = str(fault["msg"]).removeprefix("Value error, ")
-                        self._error(("tune", name, key, *fault["loc"]), f"search space of {key!r}: {message}")
+            for path, sentence in read_spaces(name, config_class, declared)[1]:
+                self._error(("tune", name, *path), sentence)
+        if suite.tuning is not None:
+            self._check_unused(("tuning", "seeds"), "tuning seeds", tuning_seeds(suite))
+        for name, origin in suite.tuned.items():
+            if name not in suite.agents:
+                self._error(("tuned", name), unknown("agent", name, suite.agents))
+            self._check_unused(("tuned", name, "seeds"), f"agent {name!r} was tuned on seeds", origin.seeds)
+
+    def _check_unused(self, place: tuple[str | int, ...], what: str, seeds: Sequence[int]) -> None:
+        """Seeds of tuning must not be those that judge what it found."""
+        if common := sorted(set(seeds) & set(_numbered(self.loaded.suite.seeds))):
+            shown = ", ".join(map(str, common))
+            self._error(
+                place, f"{what}: {shown} judge the agents of this suite too; expected seeds that it does not use"
+            )
 
     def _check_works(self, entry: AgentEntry, units: Sequence[tuple[Task, ...]], place: tuple[str | int, ...]) -> None:
         sentences: list[str] = []
@@ -355,5 +386,6 @@ def _record(study: Study) -> dict[str, Any]:
         "seeds": list(dict.fromkeys(cell.seed for cell in study.cells)),
         "tasks": [task.model_dump(mode="json") for task in study.tasks],
         "held_out": [task.model_dump(mode="json") for task in study.held_out],
+        "tuned": {name: origin.model_dump(mode="json") for name, origin in suite.tuned.items()},
         "cells": [cell.entry.model_dump(mode="json") for cell in study.cells],
     }

@@ -1,42 +1,72 @@
-"""Search an agent's configuration: trials are cells of the same store, on seeds that no final run uses.
+"""Search agents' configurations: trials are cells of the same store, on seeds that no final run uses.
 
-Optuna proposes (ask and tell, a journal file, seeded TPE), the scheduler runs. A trial's value is the mean normalised
-final score over tasks and tuning seeds; a diverged cell counts 0. The first trial is the configuration as it stands.
+Optuna proposes (ask and tell), the scheduler runs. A trial's score is the mean normalised final score over tasks and
+tuning seeds; a diverged cell counts 0. The first trial is the configuration as it stands.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from m3po.bench.experiment import cores
-from m3po.bench.search import Problem, Search, claim, ended, open_study
-from m3po.bench.store import CellFolder, StoreError, explained, write_text
+from m3po.bench.ledger import record
+from m3po.bench.problem import Problem
+from m3po.bench.search import Search
+from m3po.bench.store import explained, write_text
 from m3po.bench.study import to_yaml
+from m3po.bench.trials import open_study, turn, working
 from suites.catalog import LoadedSuite, load_suite, shipped_suites
+from suites.errors import SuiteError
+from suites.spec import Tuned, Tuning
 
-__all__ = ["Tuning", "TuningOutcome", "TuningTrial", "tune_agent"]
+__all__ = ["Found", "Request", "TuningOutcome", "TuningTrial", "tune_agents", "tuning_folder"]
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Request:
     """What is asked for."""
 
     loaded: LoadedSuite
-    agent: str
-    trials: int
-    env_steps: int | None
+    agents: tuple[str, ...]
+    settings: Tuning
     source: str
     """The suite as the user named it: a path or a shipped name."""
     overrides: tuple[str, ...] = ()
+    storage: str | None = None
+    """URL of the database that holds the trials; default: a journal in the results."""
+
+    @classmethod
+    def of(
+        cls,
+        loaded: LoadedSuite,
+        agents: Sequence[str],
+        source: str,
+        *,
+        trials: int | None = None,
+        env_steps: int | None = None,
+        overrides: Sequence[str] = (),
+        storage: str | None = None,
+    ) -> Request:
+        """What the suite's section ``tuning`` asks for, with what is given beside it; no agents: all of the suite.
+
+        Raises :class:`SuiteError` where nothing says how long to search.
+        """
+        given = {"trials": trials, "env_steps": env_steps}
+        settings = loaded.suite.tuning or Tuning()
+        settings = settings.model_copy(update={key: value for key, value in given.items() if value is not None})
+        if settings.trials is None and settings.total_env_steps is None and settings.hours is None:
+            raise SuiteError(
+                f"{loaded.path}: nothing says how long to search; give --trials, or in the suite "
+                "tuning: {trials: 20}, {total_env_steps: 1e6} or {hours: 8}"
+            )
+        return cls(loaded, tuple(agents) or tuple(loaded.suite.agents), settings, source, tuple(overrides), storage)
 
 
 @dataclass(frozen=True)
@@ -47,86 +77,167 @@ class TuningTrial:
     state: str
     score: float | None
     values: Mapping[str, Any]
+    default: bool
+    """Whether it is the configuration as it stands."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search of one agent came to so far."""
+
+    problem: Problem
+    trials: tuple[TuningTrial, ...]
+    best: TuningTrial | None
+    env_steps: int
+    hours: float
+
+    @property
+    def agent(self) -> str:
+        """Name of the agent."""
+        return self.problem.agent
+
+    @property
+    def stood(self) -> float | None:
+        """Score of the configuration as it stands, where it was measured."""
+        return next((trial.score for trial in self.trials if trial.default), None)
+
+    @property
+    def origin(self) -> Tuned:
+        """What the tuned suite says of it."""
+        return Tuned(
+            suite=self.problem.suite.name,
+            version=self.problem.suite.version,
+            trials=len(self.trials),
+            env_steps=self.env_steps,
+            hours=self.hours,
+            seeds=self.problem.seeds,
+            tasks=tuple(task.name for unit in self.problem.units for task in unit),
+            default=self.stood,
+            scores=tuple(trial.score for trial in self.trials if trial.score is not None),
+        )
 
 
 @dataclass(frozen=True)
 class TuningOutcome:
     """How tuning ended."""
 
-    trials: tuple[TuningTrial, ...]
-    best: TuningTrial | None
+    found: tuple[Found, ...]
     suite_file: Path | None
     sentence: str
     exit_code: int
 
 
-def tune_agent(
-    tuning: Tuning, results: Path, out: Path, *, jobs: int | None, device: str, console: Console
-) -> TuningOutcome:
-    """Run trials until there are ``tuning.trials``, then write ``<out>/<suite>-tuned-<agent>.yaml``.
+def tuning_folder(results: Path, suite: str, agent: str) -> Path:
+    """Where the search of one agent lies: its trials, and their cells."""
+    return results / suite / "tuning" / agent
 
-    Trials of earlier calls count; one that was killed is asked for again, once. Raises :class:`SuiteError` for a bad
-    suite or agent, and :class:`StoreError` where another tuner works here or another study left its trials.
+
+def tune_agents(
+    request: Request, results: Path, out: Path, *, jobs: int | None, device: str, console: Console
+) -> TuningOutcome:
+    """Search one agent after the other, then write ``<out>/<suite>-tuned.yaml`` (of one agent: ``…-tuned-<agent>``).
+
+    Trials of earlier calls count, those of other processes too; one that was killed is asked for again, once. Raises
+    :class:`SuiteError` for a bad suite or agent, and :class:`m3po.bench.store.StoreError` where another search left
+    its trials or the storage cannot be opened.
     """
-    problem = Problem.of(tuning.loaded, tuning.agent, tuning.env_steps)
-    folder = results / tuning.loaded.suite.name / "tuning" / tuning.agent
+    problems = [Problem.of(request.loaded, agent, request.settings) for agent in request.agents]
+    found = []
+    for problem in problems:
+        one, interrupted = _search(problem, request, results, jobs or cores(), device, console)
+        found.append(one)
+        if interrupted:
+            done = f"interrupted after {len(one.trials)} trials of {one.agent}; run the same command again to go on"
+            return TuningOutcome(tuple(found), None, done, 3)
+    return _conclude(request, found, out)
+
+
+def _search(
+    problem: Problem, request: Request, results: Path, jobs: int, device: str, console: Console
+) -> tuple[Found, bool]:
+    """Search one agent; true when interrupted."""
+    _ = problem.rungs  # says at once where the budget has no room for them
+    if len(problem.seeds) == 1:
+        console.print(f"warning: {problem.agent}: one seed a trial; the best of many is then mostly the luckiest")
+    folder = tuning_folder(results, problem.suite.name, problem.agent)
     with explained("create", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with CellFolder(folder).held() as ours:
-        if not ours:
-            raise StoreError(f"another process is tuning in {folder}; wait for it, or stop it")
-        claim(folder, problem)
-        search = Search(problem, folder, open_study(folder, problem), jobs or cores(), device, console)
-        interrupted = search.run(tuning.trials)
-        return _conclude(tuning, problem, search.study, out, interrupted)
+    with working(folder) as worker:
+        study = open_study(folder, problem, request.storage)
+        interrupted = Search(problem, folder, study, worker, jobs, device, console).run()
+        with turn(folder):
+            return _found(problem, record(folder, problem, study)), interrupted
 
 
-def _summary(trial: FrozenTrial) -> TuningTrial:
-    values = trial.user_attrs.get("values", {})
-    if trial.state != TrialState.COMPLETE:
-        return TuningTrial(trial.number, trial.user_attrs.get("message", "killed twice"), None, values)
-    diverged = trial.user_attrs.get("diverged", 0)
-    return TuningTrial(trial.number, f"done, {diverged} cells diverged" if diverged else "done", trial.value, values)
+def _found(problem: Problem, ledger: Mapping[str, Any]) -> Found:
+    entries = ledger["trials"]
+    trials = tuple(_summary(entry) for entry in entries)
+    valid = [trial for trial, entry in zip(trials, entries, strict=True) if entry["valid"]]
+    best = max(valid, key=lambda trial: (trial.score or 0.0, -trial.number), default=None)
+    cost = ledger["cost"]
+    return Found(problem, trials, best, cost["env_steps"], round(cost["seconds"] / 3600, 4))
 
 
-def _conclude(tuning: Tuning, problem: Problem, study: optuna.Study, out: Path, interrupted: bool) -> TuningOutcome:
-    counted = ended(study)
-    trials = tuple(_summary(trial) for trial in counted)
-    if interrupted:
-        sentence = f"interrupted after {len(trials)} of {tuning.trials} trials; run the same command again to go on"
-        return TuningOutcome(trials, None, None, sentence, 3)
-    valid = [_summary(trial) for trial in counted if trial.user_attrs.get("valid")]
-    if not valid:
-        return TuningOutcome(
-            trials, None, None, "no valid trial: every one failed or diverged; no suite was written", 1
-        )
-    best = max(valid, key=lambda trial: (trial.score or 0.0, -trial.number))
-    path = out / f"{tuning.loaded.suite.name}-tuned-{tuning.agent}.yaml"
+def _summary(entry: Mapping[str, Any]) -> TuningTrial:
+    state = str(entry["message"] or entry["state"])
+    if entry["diverged"]:
+        state += f", {entry['diverged']} cells diverged"
+    return TuningTrial(entry["number"], state, entry["score"], entry["values"], entry["default"])
+
+
+def _conclude(request: Request, found: Sequence[Found], out: Path) -> TuningOutcome:
+    lost = [one.agent for one in found if one.best is None]
+    if lost:
+        reason = "every one failed or diverged; no suite was written"
+        return TuningOutcome(tuple(found), None, f"no valid trial of {', '.join(lost)}: {reason}", 1)
+    name = f"{request.loaded.suite.name}-tuned" + (f"-{found[0].agent}" if len(found) == 1 else "")
+    path = out / f"{name}.yaml"
     with explained("create", out):
         out.mkdir(parents=True, exist_ok=True)
-    write_text(path, _suite_text(tuning, problem, best, trials[0], len(trials), out))
+    write_text(path, _suite_text(request, name, found, out))
     load_suite(str(path))
-    return TuningOutcome(trials, best, path, f"best: trial {best.number + 1}, score {best.score:.4f}; suite: {path}", 0)
+    scores = "; ".join(
+        f"best of {one.agent}: trial {one.best.number + 1}, score {one.best.score:.4f}"
+        for one in found
+        if one.best is not None
+    )
+    return TuningOutcome(tuple(found), path, f"{scores}; suite: {path}", 0)
 
 
-def _suite_text(tuning: Tuning, problem: Problem, best: TuningTrial, first: TuningTrial, count: int, out: Path) -> str:
+def _suite_text(request: Request, name: str, found: Sequence[Found], out: Path) -> str:
     """The source suite with the best values laid over it, and where they come from."""
-    suite = problem.suite
-    name = f"{suite.name}-tuned-{tuning.agent}"
-    base = tuning.source
+    problem = found[0].problem
+    suite, settings = problem.suite, problem.settings
+    base = request.source
     if base not in shipped_suites():
-        base = Path(os.path.relpath(tuning.loaded.path.resolve(), out.resolve())).as_posix()
+        base = Path(os.path.relpath(request.loaded.path.resolve(), out.resolve())).as_posix()
     packages = ", ".join(f"{package} {version(package)}" for package in ("m3po-bench", "optuna"))
-    score = "could not be measured" if first.score is None else f"had {first.score:.4f}"
+    pruner = "" if settings.pruner == "none" else f", pruner {settings.pruner}"
+    tasks = "its own" if not request.loaded.tuning else ", ".join(task.name for unit in problem.units for task in unit)
     notes = [
-        f"The values of agent {tuning.agent} were found by: m3po-bench tune (Optuna, TPE).",
-        f"Study: suite {suite.name}, version {suite.version}; trial {best.number + 1}, the best of {count}.",
-        f"Score: {best.score:.4f}, the mean normalised final score; trial 1, the configuration as it stood, {score}.",
+        f"Found by m3po-bench tune (Optuna, sampler {settings.sampler}{pruner}). {packages}.",
+        f"Study: suite {suite.name}, version {suite.version}; tasks: {tasks}.",
+        *map(_origin, found),
+        "Score: the mean normalised final score; trial 1 is the configuration as it stood; a diverged cell counts 0.",
         f"Seeds: {', '.join(map(str, problem.seeds))} of the stream 'tune'; final runs use none of them.",
         f"Budget of a trial's cell: {suite.budget.env_steps} env steps in {suite.budget.num_envs} environments.",
-        f"Versions: {packages}.",
     ]
-    if tuning.overrides:
-        notes.append(f"Tuned with --set {' --set '.join(tuning.overrides)}, which this file does not repeat.")
-    document = {"extends": base, "name": name, "agents": {tuning.agent: dict(best.values)}}
+    if request.overrides:
+        notes.append(f"Tuned with --set {' --set '.join(request.overrides)}, which this file does not repeat.")
+    document = {
+        "extends": base,
+        "name": name,
+        "agents": {one.agent: dict(one.best.values) for one in found if one.best is not None},
+        "tuned": {one.agent: one.origin.model_dump(mode="json") for one in found},
+    }
     return "".join(f"# {note}\n" for note in notes) + to_yaml(document)
+
+
+def _origin(one: Found) -> str:
+    """The best of an agent, what it is better than, and what finding it took."""
+    assert one.best is not None
+    stood = "could not be measured" if one.stood is None else f"had {one.stood:.4f}"
+    return (
+        f"{one.agent}: trial {one.best.number + 1}, the best of {len(one.trials)}, scores {one.best.score:.4f}; "
+        f"trial 1 {stood}. Cost: {one.env_steps} env steps, {one.hours:.2f} hours of training."
+    )

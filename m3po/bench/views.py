@@ -17,6 +17,7 @@ from m3po.bench.experiment import Outcome, cores
 from m3po.bench.plan import Plan, describe
 from m3po.bench.study import Study, StudyFolder
 from m3po.registry import RegistryError, agent_config, agent_names
+from m3po.spaces import agent_spaces
 from suites.catalog import load_suite, shipped_suites
 from suites.errors import SuiteError
 from suites.families import family, family_names
@@ -209,8 +210,9 @@ def agent_view(name: str) -> View:
         table.add_row(row["field"], row["type"], "" if row["default"] is None else str(row["default"]), row["about"])
     presets = {preset: dict(values) for preset, values in config.PRESETS.items()}
     lines = [f"preset {preset}: {_pairs(values) or 'the defaults'}" for preset, values in presets.items()]
-    lines += [f"search {key}: {space.model_dump_json(exclude_defaults=True)}" for key, space in config.SEARCH.items()]
-    search = {key: space.model_dump(mode="json") for key, space in config.SEARCH.items()}
+    spaces = agent_spaces(name, config)
+    lines += [f"search {key}: {space.model_dump_json(exclude_defaults=True)}" for key, space in spaces.items()]
+    search = {key: space.model_dump(mode="json") for key, space in spaces.items()}
     data = {"agent": name, "about": _first_sentence(config), "fields": fields, "presets": presets, "search": search}
     return View(data, Group(Text(_first_sentence(config)), table, Text("\n".join(lines))))
 
@@ -241,14 +243,21 @@ def suite_view(study: Study) -> View:
 
 
 def tune_view(outcome: TuningOutcome) -> View:
-    """The trials of a tuning study, the best last."""
-    table = _table(("trial", "state", "score", "values"))
-    for trial in outcome.trials:
-        score = "" if trial.score is None else f"{trial.score:.4f}"
-        table.add_row(str(trial.number), trial.state, score, _pairs(trial.values))
+    """The trials of every agent that was tuned, and the best of them."""
+    table = _table(("agent", "trial", "state", "score", "values"))
+    for one in outcome.found:
+        for trial in one.trials:
+            score = "" if trial.score is None else f"{trial.score:.4f}"
+            table.add_row(one.agent, str(trial.number + 1), trial.state, score, _pairs(trial.values))
     data = {
-        "trials": [vars(trial) for trial in outcome.trials],
-        "best": None if outcome.best is None else vars(outcome.best),
+        "agents": {
+            one.agent: {
+                "trials": [vars(trial) for trial in one.trials],
+                "best": None if one.best is None else vars(one.best),
+                "cost": {"env_steps": one.env_steps, "hours": one.hours},
+            }
+            for one in outcome.found
+        },
         "suite": None if outcome.suite_file is None else str(outcome.suite_file),
     }
     return View(data, Group(table, Text(outcome.sentence)))

@@ -13,14 +13,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from m3po.api import AgentConfig, Carry, Decision, Diagnostic, EnvSpec, Metrics, SearchSpace, Transition
+from m3po.api import AgentConfig, Carry, Decision, Diagnostic, EnvSpec, Metrics, Transition
 
 
 class NudgeConfig(AgentConfig):
     """A linear policy nudged by noise. Not meant to be good: meant to show any lost bit of state."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}, "bold": {"rate": 0.5}}
-    SEARCH: ClassVar[Mapping[str, SearchSpace]] = {"rate": SearchSpace(low=0.01, high=1.0, log=True)}
 
     rate: float = 0.05
     """Size of a nudge."""

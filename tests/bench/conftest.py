@@ -53,6 +53,7 @@ def install_plugin(
     ]
     (information / "entry_points.txt").write_text("\n".join(lines))
     shutil.copy(Path(__file__).with_name("bench_test_agents.py"), folder)
+    (folder / "search.yaml").write_text("rate: {low: 0.01, high: 1.0, log: true}\n")
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return folder

@@ -3,88 +3,362 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from optuna import Study
+from optuna.trial import Trial, TrialState
 from rich.console import Console
 
+from analysis.tuning import read_search
+from m3po.bench.ledger import needed
+from m3po.bench.problem import Problem
 from m3po.bench.records import Cell, CellStatus
-from m3po.bench.search import Problem, Search, ended, open_study
+from m3po.bench.search import Search
+from m3po.bench.store import CellFolder, StoreError
+from m3po.bench.trials import SAMPLERS, ended, open_study, working
 from suites.catalog import load_suite
+from suites.errors import SuiteError
+from suites.spec import Tuning
+
+
+class MakeProblem(Protocol):
+    def __call__(self, tuning: dict[str, Any] = {}, **lines: str) -> Problem: ...  # noqa: B006
 
 
 @pytest.fixture
-def problem(plugin: Path, write_suite: Callable[..., Path]) -> Problem:
-    return Problem.of(load_suite(str(write_suite())), "nudge", 40)
+def make_problem(plugin: Path, write_suite: Callable[..., Path]) -> MakeProblem:
+    """A problem of tuning ``nudge`` for 40 steps, with these values in the section ``tuning``."""
 
-
-@pytest.fixture
-def search(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Search]:
-    """A search in a folder whose cells score −|rate − 0.2|, so that nothing runs."""
-
-    def run_cells(self: Search, cells: Sequence[Cell]) -> dict[str, CellStatus]:
-        return {
-            cell.id: CellStatus(id=cell.id, state="done", env_steps=40, last_score=-abs(cell.config["rate"] - 0.2))
-            for cell in cells
-        }
-
-    monkeypatch.setattr(Search, "_run_cells", run_cells)
-
-    def make(folder: Path) -> Search:
-        folder.mkdir(exist_ok=True)
-        return Search(problem, folder, open_study(folder, problem), 1, "cpu", Console(file=io.StringIO()))
+    def make(tuning: dict[str, Any] = {}, **lines: str) -> Problem:  # noqa: B006
+        settings = Tuning.model_validate({"env_steps": 40, "evaluation": {"every": 4}, **tuning})
+        return Problem.of(load_suite(str(write_suite(**lines))), "nudge", settings)
 
     return make
+
+
+def pretend(cell: Cell, until: int) -> CellStatus:
+    """A cell that scores 1 − |rate − 0.2| from the start on."""
+    score, whole = 1 - abs(cell.config["rate"] - 0.2), cell.budget.env_steps
+    state = "done" if until >= whole else "preempted"
+    return CellStatus(id=cell.id, state=state, env_step=until, env_steps=whole, last_score=score, seconds=until)  # type: ignore[arg-type]
+
+
+class MakeSearch(Protocol):
+    def __call__(self, folder: Path, problem: Problem, jobs: int = 1) -> Search: ...
+
+
+@pytest.fixture
+def ran() -> list[tuple[str, int]]:
+    """Cells that were run, with the step they ran to, in their order."""
+    return []
+
+
+@pytest.fixture
+def make_search(monkeypatch: pytest.MonkeyPatch, ran: list[tuple[str, int]]) -> Iterator[MakeSearch]:
+    """A search in a folder whose cells are pretended, so that nothing runs."""
+
+    def run_cells(self: Search, cells: Sequence[Cell], until: int) -> dict[str, CellStatus]:
+        statuses = {}
+        for cell in cells:
+            ran.append((cell.id, until))
+            folder = CellFolder(self.folder / cell.id)
+            folder.create(cell)
+            statuses[cell.id] = pretend(cell, until)
+            folder.write_status(statuses[cell.id])
+            row = {
+                "env_step": until,
+                "task": cell.tasks[0].name,
+                "score": 20 * (statuses[cell.id].last_score or 0) - 20,
+            }
+            folder.evaluations.append([{**row, "updates": 2 * until}])
+        return statuses
+
+    monkeypatch.setattr(Search, "_run_cells", run_cells)
+    with ExitStack() as stack:
+
+        def make(folder: Path, problem: Problem, jobs: int = 1) -> Search:
+            folder.mkdir(exist_ok=True)
+            worker = stack.enter_context(working(folder))
+            study = open_study(folder, problem)
+            return Search(problem, folder, study, worker, jobs, "cpu", Console(file=io.StringIO()))
+
+        yield make
 
 
 def _values(study: Study) -> list[dict[str, Any]]:
     return [trial.user_attrs["values"] for trial in ended(study)]
 
 
-def test_an_interruption_changes_no_proposal(search: Callable[[Path], Search], tmp_path: Path) -> None:
-    whole = search(tmp_path / "whole")
-    whole.run(8)
+def test_an_interruption_changes_no_proposal(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    whole = make_search(tmp_path / "whole", make_problem({"trials": 8}))
+    whole.run()
     for wanted in (3, 6, 8):
-        parts = search(tmp_path / "parts")
-        parts.run(wanted)
+        parts = make_search(tmp_path / "parts", make_problem({"trials": wanted}))
+        parts.run()
     assert _values(parts.study) == _values(whole.study)
     rates = [values["rate"] for values in _values(whole.study)]
     assert len(set(rates)) == 8, "no proposal comes twice"
     assert rates[0] == 0.05, "the configuration as it stands comes first"
 
 
-def test_a_killed_trial_is_asked_for_once_more_and_then_given_up(problem: Problem, tmp_path: Path) -> None:
-    for round_, already_ended in ((1, 0), (2, 0), (3, 1)):
-        study = open_study(tmp_path, problem)
-        assert len(ended(study)) == already_ended, round_
-        if round_ < 3:
-            trial = study.ask()
-            trial.set_user_attr("values", {"rate": trial.suggest_float("rate", 0.01, 1.0, log=True)})
-            assert trial.params == {"rate": 0.05}, round_
-        # the process dies here: the trial stays open
+def _die_in_a_trial(folder: Path, problem: Problem, **attributes: Any) -> Trial:
+    """What is left of a worker that died in a trial."""
+    study = open_study(folder, problem)
+    trial = study.ask()
+    trial.set_user_attr("values", {"rate": trial.suggest_float("rate", 0.01, 1.0, log=True)})
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+    return trial
 
 
-def test_a_trial_stopped_politely_is_asked_for_again_without_a_limit(problem: Problem, tmp_path: Path) -> None:
+def test_a_killed_trial_is_asked_for_once_more_and_then_given_up(make_problem: MakeProblem, tmp_path: Path) -> None:
+    problem = make_problem()
+    for _ in range(2):
+        assert ended(open_study(tmp_path, problem)) == []
+        assert _die_in_a_trial(tmp_path, problem, worker="gone").params == {"rate": 0.05}
+    (given_up,) = ended(open_study(tmp_path, problem))
+    assert given_up.user_attrs["default"], "it is known for the configuration as it stood"
+
+
+def test_a_worker_that_dies_before_it_has_values_does_not_lose_the_first_trial(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    open_study(tmp_path, make_problem()).ask()  # the process dies here
+    search = make_search(tmp_path, make_problem({"trials": 1}))
+    search.run()
+    assert _values(search.study) == [{"rate": 0.05}]
+
+
+def test_a_trial_stopped_politely_is_asked_for_again_without_a_limit(make_problem: MakeProblem, tmp_path: Path) -> None:
+    problem = make_problem()
     for _ in range(4):
+        assert _die_in_a_trial(tmp_path, problem, stopped=True).params == {"rate": 0.05}
+        assert ended(open_study(tmp_path, problem)) == []
+
+
+def test_a_trial_of_a_living_worker_is_left_to_it(make_problem: MakeProblem, tmp_path: Path) -> None:
+    problem = make_problem()
+    with working(tmp_path) as worker:
+        _die_in_a_trial(tmp_path, problem, worker=worker)
         study = open_study(tmp_path, problem)
-        assert ended(study) == []
-        trial = study.ask()
-        trial.set_user_attr("values", {"rate": trial.suggest_float("rate", 0.01, 1.0, log=True)})
-        trial.set_user_attr("stopped", True)
-        assert trial.params == {"rate": 0.05}
+        assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    open_study(tmp_path, problem)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_workers_share_the_trials(make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
+    searches = [make_search(tmp_path / "s", make_problem({"trials": 9})) for _ in range(3)]
+    threads = [threading.Thread(target=_work, args=(search,)) for search in searches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    trials = ended(searches[0].study)
+    assert [trial.number for trial in trials] == list(range(9)), "none too many, none twice"
+    assert {trial.user_attrs["worker"] for trial in trials} <= {search.worker for search in searches}
+
+
+def _work(search: Search) -> None:
+    """What :meth:`Search.run` does, which a thread may not while it waits: signals are the main thread's."""
+    search.interrupt.listening = nullcontext  # type: ignore[method-assign]
+    search.run()
 
 
 def test_a_torn_journal_and_a_dead_tuners_lock_are_no_obstacle(
-    search: Callable[[Path], Search], tmp_path: Path
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
 ) -> None:
-    search(tmp_path / "s").run(2)
+    make_search(tmp_path / "s", make_problem({"trials": 2})).run()
     journal = tmp_path / "s" / "journal.log"
     with journal.open("ab") as file:
         file.write(b'{"op_code": 4, "trial')
     (tmp_path / "s" / "journal.log.lock").symlink_to("nowhere")
-    again = search(tmp_path / "s")
-    again.run(3)
+    again = make_search(tmp_path / "s", make_problem({"trials": 3}))
+    again.run()
     assert len(ended(again.study)) == 3
+
+
+def test_trials_of_another_search_are_refused(make_problem: MakeProblem, tmp_path: Path) -> None:
+    open_study(tmp_path, make_problem())
+    with pytest.raises(StoreError, match="were made with other search"):
+        open_study(tmp_path, make_problem({"sampler": "random"}))
+    with pytest.raises(StoreError, match="were made with other storage"):
+        open_study(tmp_path, make_problem(), "postgresql+psycopg://nowhere")
+    open_study(tmp_path, make_problem({"trials": 5}))  # how long to search may change
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_every_sampler_proposes(name: str, make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
+    if name == "cmaes":
+        pytest.importorskip("cmaes")
+    search = make_search(tmp_path / "s", make_problem({"sampler": name, "trials": 7}))
+    search.run()
+    rates = [values["rate"] for values in _values(search.study)]
+    assert len(set(rates)) == 7
+    assert all(0.01 <= rate <= 1 for rate in rates)
+
+
+def test_a_sampler_whose_package_is_missing_is_named(
+    make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m3po.bench.trials.find_spec", lambda name: None)
+    with pytest.raises(SuiteError, match="the sampler 'cmaes' needs the package cmaes: pip install cmaes"):
+        open_study(tmp_path, make_problem({"sampler": "cmaes"}))
+
+
+def test_environment_steps_bound_a_search(make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
+    # a trial has two cells of 40 steps: 250 steps are enough for three trials
+    search = make_search(tmp_path / "s", make_problem({"total_env_steps": 250, "seeds": 2}))
+    search.run()
+    assert len(ended(search.study)) == 3
+    record = json.loads((tmp_path / "s" / "trials.json").read_text())
+    assert record["cost"] == {"env_steps": 240, "seconds": 240.0}
+
+
+def test_hours_bound_a_search(make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
+    # a pretended cell takes a second for each of its 40 steps: after two of them 80 seconds are over
+    search = make_search(tmp_path / "s", make_problem({"hours": 80 / 3600}))
+    search.run()
+    assert len(ended(search.study)) == 2
+
+
+def test_a_space_that_never_works_ends_the_search(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m3po.bench.search.HOPELESS", 4)
+    problem = make_problem({"hours": 1}, seeds="1\ntune: {nudge: {batch: {choices: [8]}}}")
+    search = make_search(tmp_path / "s", problem)
+    search.run()
+    # the first trial is the configuration as it stands; a batch of 8 is above the 4 environments
+    assert [trial.state for trial in ended(search.study)] == [TrialState.COMPLETE, *[TrialState.FAIL] * 4]
+
+
+def test_seeds_of_the_suite_are_refused(make_problem: MakeProblem) -> None:
+    with pytest.raises(SuiteError, match=r"tuning would use seeds of the suite \(0\); name others"):
+        make_problem({"seeds": (0, 7)})
+    with pytest.raises(SuiteError, match=r"seeds of the suite \(10000\)"):
+        make_problem(seeds="[0, 10000]")
+    assert make_problem({"seeds": 2}).seeds == (10_000, 10_001)
+    assert make_problem(seeds="[3, 5]").seeds == (10_003, 10_005)
+
+
+def test_wilcoxons_test_ends_a_trial_that_is_worse_on_every_task_and_seed(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, ran: list[tuple[str, int]]
+) -> None:
+    # the trial as it stands scores 0.85 on all of six seeds; rates below 0.05 and above 0.35 are worse on each of them
+    search = make_search(tmp_path / "s", make_problem({"pruner": "wilcoxon", "seeds": 6, "trials": 6}))
+    search.run()
+    trials = ended(search.study)
+    worse = [trial for trial in trials if not 0.05 <= trial.params["rate"] <= 0.35]
+    assert worse, "the space is mostly worse"
+    assert {trial.number for trial in trials if "pruned" in trial.user_attrs} == {trial.number for trial in worse}
+    for trial in trials:
+        seen = {cell for cell, _ in ran} & set(trial.user_attrs["cells"])
+        # one-sided, n equal signs have p = 0.5^n: below 0.1 with four cells, which run one by one
+        assert len(seen) == (4 if trial in worse else 6)
+        assert trial.state == TrialState.COMPLETE
+        assert trial.user_attrs["valid"] is (trial not in worse)
+
+
+def test_halving_lets_the_same_cells_go_on(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, ran: list[tuple[str, int]]
+) -> None:
+    problem = make_problem({"pruner": "halving", "env_steps": 36, "trials": 12})
+    assert problem.rungs == (4, 12, 36), "36 / 9 and 36 / 3, at an evaluation every 4"
+    search = make_search(tmp_path / "s", problem)
+    search.run()
+    trials = ended(search.study)
+    lengths = {trial.number: [until for cell, until in ran if cell in trial.user_attrs["cells"]] for trial in trials}
+    assert {tuple(of) for of in lengths.values()} <= {(4,), (4, 12), (4, 12, 36)}
+    whole = [number for number, of in lengths.items() if len(of) == 3]
+    assert 0 < len(whole) < len(trials)
+    assert {trial.number for trial in trials if trial.user_attrs["valid"]} == set(whole)
+    assert {trial.state for trial in trials if trial.number not in whole} == {TrialState.PRUNED}
+    best = max(trials, key=lambda trial: 1 - abs(trial.params["rate"] - 0.2))
+    assert best.number in whole
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "median"])
+def test_every_pruner_of_curves_works(
+    pruner: str, make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"pruner": pruner, "env_steps": 36, "trials": 9}))
+    search.run()
+    states = {trial.state for trial in ended(search.study)}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_rungs_need_room(make_problem: MakeProblem) -> None:
+    with pytest.raises(SuiteError, match="3 rungs of 4, 4, 8 environment steps, each at an evaluation, do not grow"):
+        _ = make_problem({"pruner": "halving", "env_steps": 8}).rungs
+
+
+def test_two_objectives_seek_score_and_little_compute(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"objectives": ("score", "updates"), "trials": 3}))
+    search.run()
+    for trial in ended(search.study):
+        # a pretended cell makes two updates in each of its 40 steps
+        assert trial.values == [pytest.approx(1 - abs(trial.params["rate"] - 0.2)), 80]
+    told = read_search(tmp_path / "s")
+    assert [trial.compute for trial in told.trials] == [80, 80, 80]
+    assert told.objectives == ("score", "updates")
+    assert told.best is not None
+    assert told.front == (told.best,), "all need the same, so that only the best is beaten by none"
+    assert told.default is not None
+    assert told.default.values == {"rate": 0.05}
+
+
+def test_a_diverged_cell_needs_what_it_would_have_needed(tmp_path: Path) -> None:
+    folder = CellFolder(tmp_path)
+    folder.write_status(CellStatus(id="x", state="diverged", env_step=10, env_steps=40, seconds=5.0))
+    assert needed(folder, "seconds") == 20.0, "diverging early is not cheap: 5 s × 40 / 10"
+    folder.write_status(CellStatus(id="x", state="done", env_step=40, env_steps=40, seconds=5.0))
+    assert needed(folder, "seconds") == 5.0
+
+
+def test_divergence_is_an_outcome_with_the_worst_value(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"trials": 1, "seeds": 2}))
+    healthy = Search._run_cells
+
+    def run_cells(self: Search, cells: Sequence[Cell], until: int) -> dict[str, CellStatus]:
+        statuses = healthy(self, cells, until)
+        return {
+            name: status.model_copy(update={"state": "diverged"}) if name == cells[0].id else status
+            for name, status in statuses.items()
+        }
+
+    monkeypatch.setattr(Search, "_run_cells", run_cells)
+    search.run()
+    (trial,) = ended(search.study)
+    assert trial.state == TrialState.COMPLETE, "not a pruned one"
+    # one of two cells diverged; the other scores 1 − |0.05 − 0.2|
+    assert trial.value == pytest.approx((0 + 0.85) / 2)
+    (entry,) = json.loads((tmp_path / "s" / "trials.json").read_text())["trials"]
+    assert (entry["state"], entry["diverged"]) == ("done", 1)
+
+
+def test_importance_is_optunas_and_finds_the_field_that_matters(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    spaces = "{rate: {low: 0.01, high: 1.0, log: true}, pause: {low: 0.0, high: 1.0}}"
+    found = []
+    for objectives in (("score",), ("score", "updates")):
+        tuning = {"trials": 20, "sampler": "random", "objectives": objectives}
+        folder = tmp_path / str(len(objectives))
+        make_search(folder, make_problem(tuning, seeds=f"1\ntune: {{nudge: {spaces}}}")).run()
+        found.append(read_search(folder).importance)
+    assert found[0].keys() == {"rate", "pause"}
+    assert sum(found[0].values()) == pytest.approx(1)
+    assert found[0]["rate"] > 0.6
+    assert found[1] == pytest.approx(found[0]), "with two objectives, what matters is what matters to the score"

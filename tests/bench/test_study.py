@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.study import read_study
 from baselines.ppo.config import PPOConfig
 from m3po.bench.store import StoreError
 from m3po.bench.study import Study, StudyFolder, build_study, find_study, open_study
@@ -88,6 +89,29 @@ def test_search_spaces_are_checked(write_suite: WriteSuite, tmp_path: Path) -> N
         "11:5: search space of 'rate': 'low' (2) must be below 'high' (1)",
         "12:3: unknown agent 'rundom'; known: nudge",
     ]
+
+
+def test_tuning_on_the_seeds_that_judge_is_an_error(write_suite: WriteSuite) -> None:
+    path = write_suite(seeds="[0, 7]")
+    origin = (
+        "{suite: tiny, version: 1, trials: 2, env_steps: 9, hours: 0, seeds: [0], tasks: [toy-reach], scores: [0.5]}"
+    )
+    path.write_text(path.read_text() + f"tuning: {{seeds: [7, 8]}}\ntuned:\n  nudge: {origin}\n")
+    assert _errors(path) == [
+        "8:10: tuning seeds: 7 judge the agents of this suite too; expected seeds that it does not use",
+        f"10:{10 + origin.index('seeds')}: agent 'nudge' was tuned on seeds: 0 judge the agents of this suite too; "
+        "expected seeds that it does not use",
+    ]
+
+
+def test_a_study_tells_what_tuning_took(study: Callable[..., Study], tmp_path: Path) -> None:
+    origin = "{suite: tiny, version: 1, trials: 2, env_steps: 9, hours: 0.5, seeds: [10000], tasks: [t], scores: [0.5]}"
+    built = study(seeds=f"1\ntuned: {{nudge: {origin}}}")
+    folder = StudyFolder(tmp_path / "tiny")
+    folder.create(built, {})
+    (tuned,) = read_study(folder.path).tuned
+    assert (tuned.agent, tuned.trials, tuned.hours, tuned.scores) == ("nudge", 2, 0.5, (0.5,))
+    assert built.cells == study().cells, "where values come from is no part of what a cell is"
 
 
 def test_a_seed_listed_twice_runs_once_with_a_warning(study: Callable[..., Study]) -> None:

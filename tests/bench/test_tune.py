@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
+import pytest
+from typer.testing import CliRunner
+
+from m3po.bench.cli import app
 from m3po.bench.evaluate import TUNING_OFFSET
-from m3po.bench.store import CellFolder
+from m3po.bench.run import run_cell
+from m3po.bench.store import CellFolder, StoreError
+from m3po.bench.study import build_study
+from m3po.bench.trials import turn
 from suites.catalog import load_suite
+from suites.errors import SuiteError
 from suites.seeding import episode_seed
-from tests.bench.conftest import Cli, wait_for
+from tests.analysis.searches import write_search
+from tests.bench.conftest import Cli, evaluation_rows, wait_for
 
 WriteSuite = Callable[..., Path]
 
@@ -24,34 +35,126 @@ def _cells(folder: Path) -> list[Path]:
     return sorted(path.parent for path in _tuning(folder).glob("*/cell.json"))
 
 
-def test_tuning_writes_a_suite_that_loads(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+def _found(answer: str, agent: str = "nudge") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(answer)["agents"][agent]
+    return found
+
+
+class Tune(Protocol):
+    def __call__(self, *arguments: object, exit_code: int = 0) -> str: ...
+
+
+@pytest.fixture
+def tune(plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
+    """``m3po-bench tune`` in this process and ``tmp_path``; what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, exit_code: int = 0) -> str:
+        result = CliRunner().invoke(app, ["tune", *map(str, arguments)])
+        if isinstance(result.exception, SuiteError | StoreError):
+            raise result.exception
+        assert result.exit_code == exit_code, result.output
+        return result.stdout
+
+    return run
+
+
+def test_tuning_writes_a_suite_that_loads(tune: Tune, write_suite: WriteSuite, tmp_path: Path) -> None:
     suite = write_suite(budget="{env_steps: 100, num_envs: 4}")
-    done = cli("tune", suite, "--agent", "nudge", "--trials", 3, "--env-steps", 40, "--json")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert len(answer["trials"]) == 3
-    assert answer["trials"][0]["values"] == {"rate": 0.05}, "the first trial is the configuration as it stands"
-    assert answer["best"]["score"] == max(trial["score"] for trial in answer["trials"])
-    tuned = load_suite(str(tmp_path / answer["suite"]))
-    assert tuned.suite.name == "tiny-tuned-nudge"
-    assert tuned.suite.agents == {"nudge": answer["best"]["values"]}
-    assert tuned.suite.budget.env_steps == 100, "the tuning budget is not the study's"
-    text = (tmp_path / answer["suite"]).read_text()
-    assert "3" in text
+    answer = tune(suite, "--agent", "nudge", "--trials", 3, "--env-steps", 40, "--json")
+    found = _found(answer)
+    assert len(found["trials"]) == 3
+    assert found["trials"][0]["values"] == {"rate": 0.05}, "the first trial is the configuration as it stands"
+    assert found["best"]["score"] == max(trial["score"] for trial in found["trials"])
+    path = tmp_path / json.loads(answer)["suite"]
+    tuned = load_suite(str(path)).suite
+    assert tuned.name == "tiny-tuned-nudge"
+    assert tuned.agents == {"nudge": found["best"]["values"]}
+    assert tuned.budget.env_steps == 100, "the tuning budget is not the study's"
+    origin = tuned.tuned["nudge"]
+    assert (origin.suite, origin.trials, origin.seeds, origin.tasks) == ("tiny", 3, (10_000,), ("toy-reach",))
+    assert origin.env_steps == 3 * 40
+    assert list(origin.scores) == [trial["score"] for trial in found["trials"]]
+    assert origin.default == found["trials"][0]["score"]
+    text = path.read_text()
     assert "Seeds: 10000" in text
     assert str(tmp_path) not in text
 
-    more = cli("tune", suite, "--agent", "nudge", "--trials", 4, "--env-steps", 40, "--json")
-    assert json.loads(more.stdout)["trials"][:3] == answer["trials"], "earlier trials count"
+    more = tune(suite, "--agent", "nudge", "--trials", 4, "--env-steps", 40, "--json")
+    assert _found(more)["trials"][:3] == found["trials"], "earlier trials count"
+    with pytest.raises(StoreError, match="were made with other budget"):
+        tune(suite, "--agent", "nudge", "--trials", 4, "--env-steps", 80)
+    with pytest.raises(SuiteError, match="was tuned on seeds: 10000 judge the agents of this suite too"):
+        build_study(load_suite(str(path), ["seeds=[10000]"]))
 
-    other = cli("tune", suite, "--agent", "nudge", "--trials", 4, "--env-steps", 80)
-    assert other.returncode == 2
-    assert "were made with other budget" in other.stderr
+
+def test_all_agents_get_the_same_budget_and_one_suite(tune: Tune, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(
+        agents="{nudge: {}, bold: {agent: nudge, preset: bold}}",
+        seeds="1\ntuning: {trials: 2, env_steps: 40, seeds: 2, tasks: {family: toy, names: [toy-terminate]}}",
+    )
+    answer = tune(suite, "--json")
+    assert [len(_found(answer, agent)["trials"]) for agent in ("nudge", "bold")] == [2, 2]
+    assert [_found(answer, agent)["cost"]["env_steps"] for agent in ("nudge", "bold")] == [2 * 2 * 40] * 2
+    tuned = load_suite(str(tmp_path / json.loads(answer)["suite"])).suite
+    assert tuned.name == "tiny-tuned"
+    assert tuned.tuned.keys() == {"nudge", "bold"}
+    assert tuned.tuned["bold"].tasks == ("toy-terminate",)
+    assert tuned.agents["bold"]["agent"] == "nudge", "what was not searched stays"
+    cells = [json.loads((cell / "cell.json").read_text()) for cell in _cells(tmp_path)]
+    assert {(cell["seed"], cell["tasks"][0]["name"]) for cell in cells} == {
+        (10_000, "toy-terminate"),
+        (10_001, "toy-terminate"),
+    }
 
 
-def test_tuning_seeds_are_no_final_seeds(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
-    done = cli("tune", write_suite(), "--agent", "nudge", "--trials", 1, "--env-steps", 40)
-    assert done.returncode == 0, done.stderr
+def test_nothing_that_says_how_long_is_an_error(tune: Tune, write_suite: WriteSuite) -> None:
+    with pytest.raises(SuiteError, match="nothing says how long to search; give --trials"):
+        tune(write_suite())
+
+
+def test_two_processes_share_the_trials(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents="{nudge: {pause: 0.02}}")
+    arguments = ("tune", suite, "--trials", 4, "--env-steps", 120, "--jobs", 1, "--json")
+    _tuning(tmp_path).mkdir(parents=True)
+    with turn(_tuning(tmp_path)):  # so that both are there before either begins
+        processes = [cli.start(*arguments), cli.start(*arguments)]
+        wait_for(lambda: len(list(_tuning(tmp_path).glob("workers/*"))) == 2, what="two workers")
+    ended = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ended
+    assert ended[0][0] == ended[1][0], "both tell of the same trials"
+    assert len(json.loads(ended[0][0])["agents"]["nudge"]["trials"]) == 4
+    assert all("trial" in err for _, err in ended), "both had a part in them"
+    assert len(_cells(tmp_path)) == 4
+
+
+def test_halving_goes_on_from_checkpoints_and_changes_no_result(
+    tune: Tune, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    suite = write_suite(seeds="1\ntuning: {trials: 4, pruner: halving, rungs: 2, evaluation: {every: 40, episodes: 2}}")
+    trials = _found(tune(suite, "--env-steps", 120, "--json"))["trials"]
+    ends = {cell: CellFolder(cell).status() for cell in _cells(tmp_path)}
+    assert {(status.state, status.env_step) for status in ends.values()} <= {("done", 120), ("preempted", 40)}
+    assert sorted(trial["state"] for trial in trials) == sorted(
+        {"done": "done", "preempted": "pruned"}[status.state] for status in ends.values()
+    )
+    whole = next(cell for cell, status in ends.items() if status.state == "done")
+    undisturbed = tmp_path / "undisturbed" / whole.name
+    undisturbed.mkdir(parents=True)
+    shutil.copy(whole / "cell.json", undisturbed)
+    run_cell(undisturbed)
+    assert evaluation_rows(whole) == evaluation_rows(undisturbed), "pausing at a rung changes no bit"
+
+
+def test_a_search_has_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_search(tmp_path / "tuning" / "ppo")
+    monkeypatch.setattr("analysis.tuning_report.write", lambda search, out: search / "report" / "report.html")
+    shown = CliRunner().invoke(app, ["report", str(folder)])
+    assert shown.stdout.strip() == str(folder / "report" / "report.html")
+
+
+def test_tuning_seeds_are_no_final_seeds(tune: Tune, write_suite: WriteSuite, tmp_path: Path) -> None:
+    tune(write_suite(), "--agent", "nudge", "--trials", 1, "--env-steps", 40)
     (cell,) = _cells(tmp_path)
     record = json.loads((cell / "cell.json").read_text())
     assert (record["stream"], record["seed"]) == ("tune", 10_000)
@@ -72,6 +175,10 @@ def test_a_killed_trial_is_asked_again_with_the_same_values(cli: Cli, write_suit
         1,
         "--env-steps",
         200,
+        "--set",
+        "tuning.pruner=halving",
+        "--set",
+        "tuning.rungs=2",
     )
     process = cli.start(*arguments)
     wait_for(lambda: [cell for cell in _cells(tmp_path) if CellFolder(cell).status().env_step > 40], what="a trial")
@@ -79,23 +186,21 @@ def test_a_killed_trial_is_asked_again_with_the_same_values(cli: Cli, write_suit
     process.wait()
     last = cli(*arguments, "--json")
     assert last.returncode == 0, last.stderr
-    assert [trial["values"] for trial in json.loads(last.stdout)["trials"]] == [{"rate": 0.05}]
+    assert [trial["values"] for trial in _found(last.stdout)["trials"]] == [{"rate": 0.05}]
     assert len(_cells(tmp_path)) == 1, "the cell of the killed trial went on"
 
 
-def test_trials_that_all_diverge_are_no_result(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
-    done = cli("tune", write_suite(agents="{nudge: {fault: nan}}"), "--agent", "nudge", "--trials", 2)
-    assert done.returncode == 1
-    assert "no valid trial" in done.stdout
+def test_trials_that_all_diverge_are_no_result(tune: Tune, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents="{nudge: {fault: nan}}")
+    assert "no valid trial" in tune(suite, "--agent", "nudge", "--trials", 2, exit_code=1)
     assert not list(tmp_path.glob("*-tuned-*"))
 
 
-def test_a_trial_that_cannot_work_counts_and_says_why(cli: Cli, write_suite: WriteSuite) -> None:
+def test_a_trial_that_cannot_work_counts_and_says_why(tune: Tune, write_suite: WriteSuite) -> None:
     text = "{nudge: {batch: {choices: [64]}}}"
     suite = write_suite(text=SUITE_WITH_TUNE.format(tune=text))
-    done = cli("tune", suite, "--agent", "nudge", "--trials", 2, "--env-steps", 40, "--json")
-    assert done.returncode == 0, done.stderr
-    states = [trial["state"] for trial in json.loads(done.stdout)["trials"]]
+    answer = tune(suite, "--agent", "nudge", "--trials", 2, "--env-steps", 40, "--json")
+    states = [trial["state"] for trial in _found(answer)["trials"]]
     # the configuration as it stands has batch 2, which the space does not contain: it runs as it is
     assert states == ["done", "cannot work: batch (64) is above the 4 environments"]
 

@@ -197,6 +197,34 @@ def test_a_joint_suite_needs_an_environment_for_each_task(faults):
     assert found == "x.yaml:5:27: budget.num_envs: found 1; expected at least 2, one for each task of a joint suite"
 
 
+def test_tuning_has_tasks_of_its_own(file):
+    loaded = load_suite(file(SUITE + "tuning: {trials: 5, tasks: {family: dm_control, names: [walker-walk]}}\n"))
+    assert [task.name for task in loaded.tuning] == ["walker-walk"]
+    assert [task.name for task in loaded.tasks] == ["cartpole-swingup", "reacher-easy"]
+    assert load_suite(file(SUITE)).tuning == ()
+
+
+@pytest.mark.parametrize(
+    ("tuning", "message"),
+    [
+        (
+            "tasks: {family: dm_control, names: [walker-walk, reacher-easy]}",
+            "tuning task 'reacher-easy': the suite evaluates it (x.yaml:3:55); expected tasks that it does not",
+        ),
+        ("tasks: {family: toy, names: [toy-raech]}", "unknown toy task 'toy-raech'; nearest: 'toy-reach'; known: "),
+        ("tasks: {famliy: toy, names: [toy-reach]}", "unknown key 'famliy'; nearest: 'family'"),
+        ("trails: 5", "unknown key 'trails'; nearest: 'trials'"),
+        ("evaluation: {evry: 5}", "unknown key 'evry'; nearest: 'every'"),
+        ("sampler: tpp", 'tuning.sampler: found "tpp"; expected '),
+        ("objectives: [seconds]", "expected objectives that begin with 'score', such as [score] or [score, seconds]"),
+        ("objectives: [score, seconds], pruner: wilcoxon", "expected 'pruner: none' where there are two objectives"),
+    ],
+)
+def test_faults_of_tuning(faults, tuning, message):
+    found = faults(SUITE + f"tuning: {{{tuning}}}\n")
+    assert any(message in one for one in found), found
+
+
 def test_extending_merges_over_the_base(file):
     file(SUITE, "base.yaml")
     loaded = load_suite(file("extends: base.yaml\nname: own\nbudget: {env_steps: 7}\nagents: {ppo: null, sac: {}}\n"))

@@ -1,0 +1,62 @@
+"""What every report is made with: its templates, and files that replace an earlier report's as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import jinja2
+
+from analysis import markup
+from analysis.study import ResultsError
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of this package; HTML is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"),
+        autoescape=jinja2.select_autoescape(("html.j2",)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "markdown": markup.escape_markdown,
+        "json": lambda value: json.dumps(list(value), ensure_ascii=False),
+        "anchor": lambda title: re.sub(r"\W+", "-", title.lower()).strip("-"),
+    }
+    return environment.get_template(name)
+
+
+def write_files(out: Path, files: Mapping[str, bytes], names: Collection[str]) -> None:
+    """Each file replaces the old one as a whole; figures and tables of ``names`` that no longer apply are removed.
+
+    Raises :class:`ResultsError` where they cannot be written.
+    """
+    try:
+        _write(out, files, names)
+    except OSError as error:
+        raise ResultsError(
+            f"{error.filename or out}: the report cannot be written ({error.strerror}); "
+            "free some space or choose another folder, then run the command again"
+        ) from None
+
+
+def _write(out: Path, files: Mapping[str, bytes], names: Collection[str]) -> None:
+    for folder in ("figures", "tables"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        for old in sorted((out / folder).iterdir()):
+            if old.stem in names and f"{folder}/{old.name}" not in files:
+                old.unlink()
+    for name, content in files.items():
+        temporary = out / f"{name}.tmp"
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, out / name)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise

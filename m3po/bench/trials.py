@@ -1,0 +1,219 @@
+"""The trials of a search in Optuna's storage, which survive kills and may be shared by several processes.
+
+Every process takes its turn (:func:`turn`) to ask and to tell. It is a worker while it lives: what it was trying when
+it died is asked for again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from m3po.api import SearchSpace
+from m3po.bench.problem import Problem, claim, label
+from m3po.bench.store import CellFolder, StoreError, drop_torn_tail, explained, locked
+from suites.errors import SuiteError
+from suites.spec import PrunerName, SamplerName, Tuning
+
+__all__ = ["STARTUP_TRIALS", "ended", "open_study", "requeue", "running", "sampler", "suggest", "turn", "working"]
+
+JOURNAL = "journal.log"
+
+STARTUP_TRIALS = 5
+"""Trials drawn at random before a sampler models what it has seen, and before the median is a measure. (ours)"""
+
+POPULATION = 10
+"""Trials of one generation of NSGA-II. (ours: Optuna's 50 are more than most searches have)"""
+
+SAMPLERS: Mapping[SamplerName, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
+    "cmaes": lambda seed: CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
+    # one sequence for all trials, of which each takes the next point
+    "qmc": lambda seed: QMCSampler(scramble=True, seed=0, warn_asynchronous_seeding=False),
+    "nsgaii": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
+}
+
+PRUNERS: Mapping[PrunerName, Callable[[Tuning], BasePruner]] = {
+    "none": lambda how: NopPruner(),
+    "wilcoxon": lambda how: WilcoxonPruner(),
+    # curves are reported at the steps 1, r, r² … of r = reduction_factor, whatever they are in environment steps
+    "halving": lambda how: SuccessiveHalvingPruner(min_resource=1, reduction_factor=how.reduction_factor),
+    "hyperband": lambda how: HyperbandPruner(
+        min_resource=1,
+        max_resource=how.reduction_factor ** (how.rungs - 1),
+        reduction_factor=how.reduction_factor,
+    ),
+    "median": lambda how: MedianPruner(n_startup_trials=STARTUP_TRIALS),
+}
+
+
+def sampler(name: SamplerName, trial: int) -> BaseSampler:
+    """The sampler called ``name``, seeded by the number of the trial it proposes: an interruption changes nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return SAMPLERS[name](trial)
+
+
+def _pruner(settings: Tuning) -> BasePruner:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return PRUNERS[settings.pruner](settings)
+
+
+class _KernelLock(JournalFileOpenLock):
+    """A journal's lock that the kernel frees when its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held = ExitStack()
+
+    def acquire(self) -> bool:
+        self._held.enter_context(locked(self._path))
+        return True
+
+    def release(self) -> None:
+        self._held.close()
+
+
+def turn(folder: Path) -> AbstractContextManager[None]:
+    """A block in which no other process asks or tells in the search of ``folder``."""
+    return locked(folder / "turn.lock")
+
+
+@contextmanager
+def working(folder: Path) -> Iterator[str]:
+    """Be a worker of the search during the block; yields a name that :func:`_lives` knows as long as we live."""
+    worker = CellFolder(folder / "workers" / secrets.token_hex(8))
+    with explained("create", worker.path):
+        worker.path.mkdir(parents=True)
+    try:
+        with worker.held():
+            yield worker.id
+    finally:
+        shutil.rmtree(worker.path, ignore_errors=True)
+
+
+def open_study(folder: Path, problem: Problem, url: str | None = None) -> optuna.Study:
+    """The Optuna study of the search in ``folder``: in a journal there, or in the database at ``url``.
+
+    Raises :class:`StoreError` where the trials there are of another search or the storage cannot be opened, and
+    :class:`SuiteError` where the sampler's package is missing.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    name, objectives = f"{problem.suite.name}-{problem.agent}", problem.settings.objectives
+    if problem.settings.sampler == "cmaes" and find_spec("cmaes") is None:
+        raise SuiteError("tuning: the sampler 'cmaes' needs the package cmaes: pip install cmaes")
+    with turn(folder):
+        identifier = claim(folder, problem, "journal" if url is None else "database")
+        study = optuna.create_study(
+            storage=_journal(folder / JOURNAL) if url is None else _database(url),
+            study_name=name if url is None else f"{name}-{identifier}",  # a database may hold many searches
+            directions=["maximize" if objective == "score" else "minimize" for objective in objectives],
+            pruner=_pruner(problem.settings),
+            load_if_exists=True,
+        )
+        requeue(study, folder)
+        if not study.trials:
+            defaults = problem.defaults()
+            labels = {name: label(value) for name, value in defaults.items()}
+            study.enqueue_trial(labels, user_attrs={"names": list(defaults), "default": True})
+    return study
+
+
+def _journal(path: Path) -> BaseStorage:
+    lock = path.with_name("journal.lock")
+    with explained("open", path):
+        with locked(lock):
+            drop_torn_tail(path)
+        return JournalStorage(JournalFileBackend(str(path), _KernelLock(lock)))
+
+
+def _database(url: str) -> BaseStorage:
+    try:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except Exception as error:  # whatever the database's driver raises, or its absence
+        parts = urlsplit(url)
+        place = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"  # neither user nor password
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StoreError(
+            f"the storage {place} cannot be opened ({reason}); expected a URL such as "
+            "postgresql+psycopg://user@host/name, a running server, and pip install 'm3po-bench[postgres]'"
+        ) from error
+
+
+def requeue(study: optuna.Study, folder: Path) -> None:
+    """Ask again, with the same values, for trials whose worker is gone: once, and without limit after a polite stop."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        if _lives(trial, folder):
+            continue
+        known = trial.user_attrs
+        attempts = known.get("attempts", 0) + (0 if known.get("stopped") else 1)
+        study.tell(trial.number, state=TrialState.FAIL)
+        params = trial.params if "values" in known else trial.system_attrs.get("fixed_params")
+        if attempts <= 1 and params is not None:
+            again = {"names": list(params), "attempts": attempts, "default": known.get("default", False)}
+            study.enqueue_trial(params, user_attrs=again)
+
+
+def running(study: optuna.Study, folder: Path) -> list[FrozenTrial]:
+    """Trials that a living worker has under way."""
+    return [trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if _lives(trial, folder)]
+
+
+def _lives(trial: FrozenTrial, folder: Path) -> bool:
+    worker = trial.user_attrs.get("worker")
+    return worker is not None and CellFolder(folder / "workers" / worker).is_held()
+
+
+def ended(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that count: all that were measured or pruned, could not work, or were killed twice."""
+
+    def counts(trial: FrozenTrial) -> bool:
+        known = trial.user_attrs
+        given_up = known.get("attempts", 0) > 0 and not known.get("stopped")
+        return trial.state != TrialState.FAIL or "message" in known or given_up
+
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    return [trial for trial in study.get_trials(states=states) if counts(trial)]
+
+
+def suggest(trial: Trial, space: Mapping[str, SearchSpace]) -> dict[str, Any]:
+    """Values of the searched fields for a trial; of fewer fields where it is the configuration as it stands."""
+    names = trial.user_attrs.get("names", list(space))
+    return {name: _suggest(trial, name, space[name]) for name in names}
+
+
+def _suggest(trial: Trial, name: str, space: SearchSpace) -> Any:
+    if space.choices is not None:
+        labels = [label(choice) for choice in space.choices]
+        return space.choices[labels.index(trial.suggest_categorical(name, labels))]
+    assert space.low is not None
+    assert space.high is not None
+    if space.integer:
+        return trial.suggest_int(name, round(space.low), round(space.high), log=space.log)
+    return trial.suggest_float(name, space.low, space.high, log=space.log)
