@@ -11,14 +11,14 @@ def inline(svg: str, name: str) -> str:
     """The ``<svg>`` element alone: its ids made unique by ``name``, agents marked by class, inks left to the page.
 
     Matplotlib writes an artist's mark as an ``id``; several artists of one agent share it, so it becomes a class.
-    Coordinates keep two decimals, a hundredth of a point.
+    Coordinates keep two decimals, a hundredth of a point; what is written keeps all of its own.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'id="(agent-\d+)"', r'class="\1"', svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r"\b(\d+\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\b(\d+\.\d\d)\d+", r"\1", tag[0]), svg)
     svg = re.sub(
         r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg class="figure" \1 style="max-width: {_width(svg)}">', svg
     )
