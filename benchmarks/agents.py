@@ -23,6 +23,9 @@ from _table import Measurement, options, show
 from harness import cell_of, finish
 from torch import Tensor, nn
 
+from baselines.dreamerv3.agent import DreamerV3
+from baselines.sac.agent import SAC
+from baselines.tdmpc2.agent import TDMPC2
 from m3po.algorithm.agent import M3PO
 from m3po.algorithm.losses import model_loss
 from m3po.api import Agent, EnvSpec, transition
@@ -31,7 +34,15 @@ from suites.catalog import load_suite
 from suites.spec import Task
 from suites.vector import VectorEnv, env_spec
 
-PRESETS = {"m3po": ("small", "default"), "ppo": ("small",), "dreamerv3": ("nano",)}
+PRESETS = {
+    "m3po": ("small", "default"),
+    "ppo": ("small",),
+    "sac": ("small",),
+    "tdmpc2": ("nano", "size1"),
+    "dreamerv3": ("nano", "size1m"),
+}
+SHORT = {"dreamerv3": 4_000, "tdmpc2": 8_000}
+"""Environment steps of the run end to end where 20,000 would take minutes."""
 NUM_ENVS = (1, 8, 50)
 TASK = "walker-walk"
 
@@ -55,6 +66,29 @@ def make(name: str, preset: str, spec: EnvSpec) -> Agent:
     """An agent at seed 0 on the CPU."""
     kind = agent_class(name)
     return kind(spec, kind.Config(preset=preset), seed=0, device="cpu")
+
+
+def filled(name: str, preset: str, spec: EnvSpec) -> Agent:
+    """An agent that remembers 100 decisions of 8 environments."""
+    agent = make(name, preset, spec)
+    with closing(VectorEnv(tasks(), 8, seed=0, stream="train")) as env:
+        step, carry = env.reset(), agent.initial_carry(8)
+        for _ in range(100):
+            decision = agent.act(carry, step.observation, step.first, step.task, explore=True)
+            following = env.step(decision.action)
+            agent.observe(transition(step, decision, following))
+            step, carry = following, decision.carry
+    return agent
+
+
+def past_the_start(agent: Agent) -> None:
+    """Make an agent act as it does once it learns: before, it acts at random or without planning."""
+    if isinstance(agent, M3PO):
+        agent.env_step = agent.config.learning_starts
+    elif isinstance(agent, TDMPC2):
+        agent.decisions = agent.seed_decisions
+    elif isinstance(agent, SAC):
+        agent.transitions = agent.config.learning_starts
 
 
 def decide(agent: Agent, spec: EnvSpec, num_envs: int) -> Callable[[], object]:
@@ -98,9 +132,8 @@ def decisions(name: str, preset: str, spec: EnvSpec, seconds: float) -> list[Mea
     """Milliseconds per decision; for M3PO also how much of it the machine needs for the matrix products alone."""
     rows = []
     for num_envs in NUM_ENVS:
-        agent = make(name, preset, spec)
-        if isinstance(agent, M3PO):
-            agent.env_step = agent.config.learning_starts  # before, it acts without planning
+        agent = filled(name, preset, spec)
+        past_the_start(agent)
         call = decide(agent, spec, num_envs)
         taken = best(call, seconds)
         label = f"{name} {preset}: decision for {num_envs} environments"
@@ -112,23 +145,25 @@ def decisions(name: str, preset: str, spec: EnvSpec, seconds: float) -> list[Mea
     return rows
 
 
-def filled(preset: str, spec: EnvSpec) -> M3PO:
-    """M3PO with a replay of whole episodes."""
-    agent = make("m3po", preset, spec)
-    assert isinstance(agent, M3PO)
-    with closing(VectorEnv(tasks(), 8, seed=0, stream="train")) as env:
-        step, carry = env.reset(), agent.initial_carry(8)
-        for _ in range(100):
-            decision = agent.act(carry, step.observation, step.first, step.task, explore=True)
-            following = env.step(decision.action)
-            agent.observe(transition(step, decision, following))
-            step, carry = following, decision.carry
-    return agent
+def gradient_step(name: str, preset: str, spec: EnvSpec, seconds: float) -> list[Measurement]:
+    """Milliseconds per update of a rival that learns from replay."""
+    agent = filled(name, preset, spec)
+    past_the_start(agent)
+
+    def learn() -> None:
+        if isinstance(agent, TDMPC2):
+            agent.updates = int(agent.decisions * agent.config.updates_per_step) - 1
+        elif isinstance(agent, SAC | DreamerV3):
+            agent.credit = 1.0
+        assert agent.update()
+
+    return [Measurement(f"{name} {preset}: whole update", best(learn, seconds), "ms")]
 
 
 def updates(preset: str, spec: EnvSpec, seconds: float) -> list[Measurement]:
-    """Milliseconds per update of the world model and of the policy."""
-    agent = filled(preset, spec)
+    """Milliseconds per update of the world model and of the policy of M3PO."""
+    agent = filled("m3po", preset, spec)
+    assert isinstance(agent, M3PO)
     c = agent.config
     assert agent.replay is not None
     batch = agent.replay.sample(c.batch, c.model_horizon, agent.sampling)
@@ -178,7 +213,9 @@ def main() -> int:
             rows += decisions(name, preset, spec, seconds)
             if name == "m3po":
                 rows += updates(preset, spec, seconds)
-        rows += end_to_end(name, presets[0], 4_000 if arguments.quick or name == "dreamerv3" else 20_000)
+            elif name != "ppo":  # whose updates are whole rollouts: see the steps/s
+                rows += gradient_step(name, preset, spec, seconds)
+        rows += end_to_end(name, presets[0], 4_000 if arguments.quick else SHORT.get(name, 20_000))
     return show("The agents, one core", rows, arguments.json)
 
 
