@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.study import ExpectedCell, Record, ResultsError, Study, read_lines, read_study, task_of
 
@@ -218,30 +219,73 @@ def _evaluations(cell: Cell, path: Path, study: Study) -> pd.DataFrame:
     """Mean over the episodes of each evaluation of one cell, with the columns :data:`COLUMNS`."""
     if not path.is_file():
         return _empty()
-    rows = pd.DataFrame(_rows(cell, path, study), columns=list(_KEYS))
-    if rows.empty:
+    columns = _columns_at_once(cell, path, study) or _columns(list(_rows(cell, path, study)))
+    if not columns["task"]:
         return _empty()
-    for name in (*_NUMBERS, *_OPTIONAL):
-        rows[name] = _numbers(rows, name, path)
-    grouped = rows.groupby(["task", "env_step"], sort=True)
-    if bool(rows.duplicated(["task", "env_step", "episode"]).any()):
+    numbers = {name: _numbers(columns[name], name, path) for name in (*_NUMBERS, *_OPTIONAL)}
+    names, task = np.unique(np.array(columns["task"], dtype=object).astype(str), return_inverse=True)
+    env_step, episode = (np.array(columns[name], dtype=np.int64) for name in ("env_step", "episode"))
+    order = np.lexsort((episode, env_step, task))
+    place = np.stack([task, env_step, episode])[:, order]
+    if (np.diff(place, axis=1) == 0).all(axis=0).any():
         raise ResultsError(f"{path}: an episode stands in it twice; remove the cell's folder and run again")
-    frame = grouped[[*_NUMBERS, *_OPTIONAL]].mean()
-    frame["episodes"] = grouped.size()
-    frame["seconds"] = grouped["seconds"].max()
-    frame = frame.reset_index().assign(cell=cell.id, agent=cell.agent, seed=cell.seed)
+    first = np.flatnonzero(np.diff(place[:2], axis=1, prepend=-1).any(axis=0))
+    frame = pd.DataFrame(
+        {
+            "cell": cell.id,
+            "agent": cell.agent,
+            "seed": cell.seed,
+            "task": names[place[0, first]],
+            "env_step": place[1, first],
+            "episodes": np.diff(first, append=len(order)),
+            **{name: _means(numbers[name][order], first) for name in (*_NUMBERS, *_OPTIONAL)},
+        }
+    )
+    frame["seconds"] = np.maximum.reduceat(numbers["seconds"][order], first)
     return frame[list(COLUMNS)]
 
 
-def _numbers(rows: pd.DataFrame, name: str, path: Path) -> Any:
+def _means(values: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Means of the groups of ``values`` that begin at ``first``, over what is not NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float64] = np.add.reduceat(np.where(known, values, 0.0), first) / np.add.reduceat(known, first)
+    return mean
+
+
+def _numbers(values: list[Any], name: str, path: Path) -> NDArray[np.float64]:
     try:
-        values = rows[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     except (TypeError, ValueError):
         raise ResultsError(f"{path}: a value of {name!r} is not a number") from None
-    if name in _NUMBERS and not np.isfinite(values).all():
-        line = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
+    if name in _NUMBERS and not np.isfinite(numbers).all():
+        line = int(np.flatnonzero(~np.isfinite(numbers))[0]) + 1
         raise ResultsError(f"{path}: {name!r} in line {line} is not a finite number")
-    return values
+    return numbers
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return {key: [row[index] for row in rows] for index, key in enumerate(_KEYS)}
+
+
+def _columns_at_once(cell: Cell, path: Path, study: Study) -> dict[str, list[Any]] | None:
+    """The columns of ``evaluations.jsonl``, read as a whole: many times as fast as line by line.
+
+    ``None`` where anything is not as it should be: reading line by line then finds what and says it.
+    """
+    try:
+        content = path.read_bytes()
+        rows = json.loads(b"[" + content[: content.rfind(b"\n") + 1].rstrip(b"\n").replace(b"\n", b",") + b"]")
+        columns = {key: [row.get(key) if key in _LATER else row[key] for row in rows] for key in _KEYS}
+        owners = {(row["agent"], row["seed"], row["config_hash"]) for row in rows}
+        measures = {(row["task"], row["protocol"]) for row in rows}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return None
+    tasks = {*cell.tasks, *(task.name for task in study.held_out)}
+    expected = {(name, study.task(name).protocol.name) for name in tasks}
+    whole = all(type(value) is int and value >= 0 for name in ("env_step", "episode") for value in columns[name])
+    as_it_should_be = owners <= {(cell.agent, cell.seed, cell.config_hash)} and measures <= expected and whole
+    return columns if as_it_should_be else None
 
 
 def _rows(cell: Cell, path: Path, study: Study) -> Iterator[tuple[Any, ...]]:

@@ -150,6 +150,9 @@ def resample(
     if whole_runs:
         rows = np.flatnonzero(present.any(axis=1))
         return np.asarray(scores[rows[rng.integers(len(rows), size=(resamples, runs or len(rows)))]])
+    if present.all():
+        rows = rng.integers(len(scores), size=(resamples, scores.shape[1], runs or len(scores)))
+        return np.swapaxes(scores.T[np.arange(scores.shape[1])[:, None], rows], 1, 2)
     drawn = np.full((resamples, scores.shape[1], runs or len(scores)), np.nan)
     for task in range(scores.shape[1]):
         known = scores[present[:, task], task]
@@ -184,8 +187,9 @@ def student_tail(degrees: float, *, widening: float = 1.0) -> float:
 
 def percentile_interval(samples: Array, beyond: float) -> tuple[Array, Array]:
     """The interval over the first axis that leaves out the share ``beyond`` of the samples at each end."""
+    percentile = np.percentile if _complete(samples) else np.nanpercentile
     with _quiet():
-        low, high = np.nanpercentile(samples, [100 * beyond, 100 - 100 * beyond], axis=0)
+        low, high = percentile(samples, [100 * beyond, 100 - 100 * beyond], axis=0)
     return low, high
 
 

@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.frame import COLUMNS, Cell, load
+from analysis.frame import COLUMNS, Cell, _means, load
 from analysis.study import ResultsError
 from tests.analysis.synthetic import RETURN, Synthetic, dump
 
@@ -181,3 +183,21 @@ def test_rows_are_data_never_code(study: Synthetic) -> None:
     dump(study.folder / "study.json", {"format": 1, "__class__": "os.system"})
     with pytest.raises(ResultsError, match="the field 'tasks' is missing"):
         load(study.folder)
+
+
+def test_reading_at_once_is_reading_line_by_line(study: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = study.folder / study.cells[0]["id"] / "evaluations.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"torn": ')  # as a kill leaves it
+    quick = load(study.folder)
+    read: list[object] = []
+    monkeypatch.setattr("analysis.frame._columns_at_once", lambda *_: read.append(1))
+    slow = load(study.folder)
+    assert len(read) == len(study.cells)
+    pd.testing.assert_frame_equal(quick.evaluations, slow.evaluations)
+    assert quick.cells == slow.cells
+
+
+def test_means_are_over_episodes_that_know_a_value(study: Synthetic) -> None:
+    """By hand: of 2, unknown and 5 the mean is 3.5; of nothing it is unknown."""
+    means = _means(np.array([2.0, np.nan, 5.0, np.nan, np.nan]), np.array([0, 3]))
+    np.testing.assert_array_equal(means, [3.5, np.nan])
