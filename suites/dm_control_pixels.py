@@ -61,6 +61,8 @@ def _use(name: str) -> None:
     os.environ["MUJOCO_GL"] = name
     from dm_control import _render
 
+    # Imported already for tasks that show their state. Both read MUJOCO_GL only when they are imported.
     if name != _render.BACKEND:
-        # Imported already for tasks that show their state. It reads MUJOCO_GL only when it is imported.
         importlib.reload(_render)
+    if (mujoco := sys.modules.get("mujoco.gl_context")) is not None:
+        importlib.reload(mujoco)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,3 +135,23 @@ def test_tasks_without_pictures_say_so(trained: Trained) -> None:
     with pytest.raises(EnvError, match="tasks of the family 'toy' show no pictures, so 'toy-reach' cannot be filmed"):
         play(cell, "toy-reach")
     assert json.loads((cell.path / "status.json").read_text())["state"] == "done"
+
+
+DRAWER = """
+import numpy as np
+from suites.catalog import load_suite
+from suites.families import family
+from suites.seeding import EpisodeSeed
+(task,) = (task for task in load_suite("quick").tasks if task.name == "drawer-open-v3")
+env = family("metaworld").make(task)
+env.reset(EpisodeSeed("evaluate", 0, task.name, 0))
+print(env.picture(24, 32).shape)
+env.close()
+"""
+
+
+def test_a_simulator_that_was_imported_without_a_renderer_can_be_looked_at() -> None:
+    """As in the command line, where nothing is rendered until the first picture."""
+    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    done = subprocess.run([sys.executable, "-c", DRAWER], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "(24, 32, 3)\n", done.stderr
