@@ -148,22 +148,17 @@ def play(
     from dataclasses import asdict
 
     from m3po.bench.experiment import resolve_device
-    from m3po.bench.play import play as film
-    from m3po.bench.play import playable
-    from m3po.bench.store import CellFolder
+    from m3po.bench.play import films
     from m3po.bench.study import find_study
 
-    folder = find_study(source, results)
-    chosen, played = playable(folder, agent or (), task or (), seed or ()), []
-    for entry, name in chosen:
-        cell = CellFolder(folder.path / entry.id)
-        played.append(film(cell, name, episode=episode, device=resolve_device(device)))
-        if not as_json:
-            success = {True: ", success", False: ", no success", None: ""}[played[-1].success_any]
-            about = f"return {played[-1].episode_return:.1f}{success}, trained for {played[-1].env_step:,} steps"
-            typer.echo(f"{cell.path / 'videos' / played[-1].video}: {about}")
+    made = films(
+        find_study(source, results), agent or (), task or (), seed or (), episode=episode, device=resolve_device(device)
+    )
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in played], indent=1))
+        typer.echo(json.dumps([{**asdict(played), "path": str(path)} for path, played in made], indent=1))
+    else:
+        for path, played in made:
+            typer.echo(f"{path}: {played}")
 
 
 @app.command()

@@ -26,9 +26,11 @@ from suites.seeding import EpisodeSeed
 from suites.spec import EnvSpec, Task
 from suites.vector import env_spec
 
-__all__ = ["FRAMES_PER_SECOND", "Played", "play", "playable"]
+__all__ = ["Played", "films", "play", "playable"]
 
 FRAMES_PER_SECOND = 25
+VIDEOS = "videos"
+"""Folder of a cell."""
 HEIGHT, WIDTH = 240, 320
 
 
@@ -48,6 +50,29 @@ class Played:
     """Decisions."""
     video: str
     """Name of the file."""
+
+    def __str__(self) -> str:
+        success = "" if self.success_any is None else ", success" if self.success_any else ", no success"
+        return (
+            f"{self.agent} on {self.task}, seed {self.seed}: return {self.episode_return:.1f}{success}, trained for "
+            f"{self.env_step:,} steps"
+        )
+
+
+def films(
+    folder: StudyFolder,
+    agents: Sequence[str],
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    episode: int = 0,
+    device: str = "cpu",
+) -> Iterator[tuple[Path, Played]]:
+    """Film every cell and task that :func:`playable` chooses, one after the other; the video and what it shows."""
+    for entry, task in playable(folder, agents, tasks, seeds):
+        cell = CellFolder(folder.path / entry.id)
+        played = play(cell, task, episode=episode, device=device)
+        yield cell.path / VIDEOS / played.video, played
 
 
 def playable(
@@ -93,7 +118,7 @@ def play(folder: CellFolder, task_name: str, *, episode: int = 0, device: str = 
     try:
         agent, env_step = _trained(folder, cell, spec, device)
         seed = EpisodeSeed("tune" if cell.stream == "tune" else "evaluate", cell.seed, task.name, episode)
-        video = folder.path / "videos" / f"{task_name}-{episode}.mp4"
+        video = folder.path / VIDEOS / f"{task_name}-{episode}.mp4"
         with explained("create", video.parent):
             video.parent.mkdir(exist_ok=True)
         shown = _Shown(env, agent, spec, index, task, seed)

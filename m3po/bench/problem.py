@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from m3po.api import AgentConfig, SearchSpace
 from m3po.bench.records import Cell
 from m3po.bench.store import StoreError, read_json, write_json
-from m3po.bench.study import AgentEntry, build_study, make_cell, tuning_seeds, units_of
+from m3po.bench.study import AgentEntry, build_study, make_cell, numbered, tuning_seeds, units_of
 from m3po.registry import agent_config
 from m3po.spaces import FILE, agent_spaces, read_spaces
 from suites.catalog import LoadedSuite
@@ -169,8 +169,7 @@ def _space(suite: Suite, agent: str, agent_type: str) -> Mapping[str, SearchSpac
 
 def _seeds(loaded: LoadedSuite, suite: Suite) -> tuple[int, ...]:
     seeds = tuning_seeds(suite)
-    judging = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
-    if common := sorted(set(seeds) & set(judging)):
+    if common := sorted(set(seeds) & set(numbered(suite.seeds))):
         raise SuiteError(
             f"{loaded.where(('seeds',))}: tuning would use seeds of the suite ({', '.join(map(str, common))}); "
             "name others with tuning: {seeds: [...]}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from m3po.api import AgentConfig
@@ -30,6 +30,7 @@ __all__ = [
     "build_study",
     "find_study",
     "make_cell",
+    "numbered",
     "open_study",
     "to_yaml",
     "tuning_seeds",
@@ -82,13 +83,14 @@ class AgentEntry:
 
     def settings(self) -> Iterator[dict[str, Any]]:
         """Each field's value, who set it (``default``, ``preset …`` or ``suite``), and its meaning and origin."""
-        config, kind = self.config, type(self.config)
-        values, as_named = config.model_dump(mode="json"), kind(preset=config.preset)
-        for name, field_info in kind.model_fields.items():
-            by = f"preset {config.preset}" if name in config.PRESETS[config.preset] else "default"
-            given = values[name] != "default" if name == "preset" else getattr(config, name) != getattr(as_named, name)
+        config, values = self.config, self.config.model_dump(mode="json")
+        preset = TypeAdapter(Any).dump_python(config.PRESETS[config.preset], mode="json")
+        for name, field_info in type(config).model_fields.items():
+            by = "default"
+            if name in config.model_fields_set:
+                by = f"preset {config.preset}" if preset.get(name, ...) == values[name] else "suite"
             about = " ".join((field_info.description or "").split())
-            yield {"field": name, "value": values[name], "set_by": "suite" if given else by, "about": about}
+            yield {"field": name, "value": values[name], "set_by": by, "about": about}
 
 
 def open_study(source: str, overrides: Sequence[str] = ()) -> Study:
@@ -168,13 +170,13 @@ def tuning_seeds(suite: Suite) -> tuple[int, ...]:
     """The seeds of a trial's cells, each once; on the stream ``tune`` they share no episode with the suite's."""
     declared = None if suite.tuning is None else suite.tuning.seeds
     if declared is None:
-        return tuple(seed + SEED_OFFSET for seed in _numbered(suite.seeds))
+        return tuple(seed + SEED_OFFSET for seed in numbered(suite.seeds))
     if isinstance(declared, int):
         return tuple(range(SEED_OFFSET, SEED_OFFSET + declared))
     return tuple(dict.fromkeys(declared))
 
 
-def _numbered(seeds: int | tuple[int, ...]) -> tuple[int, ...]:
+def numbered(seeds: int | tuple[int, ...]) -> tuple[int, ...]:
     """Seeds as a suite gives them, each once."""
     return tuple(range(seeds)) if isinstance(seeds, int) else tuple(dict.fromkeys(seeds))
 
@@ -193,7 +195,7 @@ class _Checker:
         listed = () if isinstance(declared, int) else declared
         for seed in sorted({seed for seed in listed if listed.count(seed) > 1}):
             self.warnings.append(f"{self._where(('seeds',))}: seed {seed} is listed more than once; it runs once")
-        return _numbered(declared)
+        return numbered(declared)
 
     def units(self) -> tuple[tuple[Task, ...], ...]:
         """The units of tasks."""
@@ -249,7 +251,7 @@ class _Checker:
 
     def _check_unused(self, place: tuple[str | int, ...], what: str, seeds: Sequence[int]) -> None:
         """Seeds of tuning must not be those that judge what it found."""
-        if common := sorted(set(seeds) & set(_numbered(self.loaded.suite.seeds))):
+        if common := sorted(set(seeds) & set(numbered(self.loaded.suite.seeds))):
             shown = ", ".join(map(str, common))
             self._error(
                 place, f"{what}: {shown} judge the agents of this suite too; expected seeds that it does not use"

@@ -299,7 +299,7 @@ def comparison_view(comparison: Comparison) -> View:
 
 
 def _change_row(change: Change) -> list[str]:
-    from analysis.tables import interval
+    from analysis.wording import interval
 
     difference, ratio = change.contrast.difference, change.contrast.ratio
     return [

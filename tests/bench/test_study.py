@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from analysis.study import read_study
 from baselines.ppo.config import PPOConfig
+from m3po.api import AgentConfig
 from m3po.bench.store import StoreError
-from m3po.bench.study import Study, StudyFolder, build_study, find_study, open_study
+from m3po.bench.study import AgentEntry, Study, StudyFolder, build_study, find_study, open_study
 from suites.catalog import load_suite
 from suites.errors import SuiteError
+from suites.spec import Budget
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
@@ -177,3 +180,22 @@ def test_each_setting_says_who_set_it() -> None:
     assert {name for name, row in ppo.items() if row["set_by"].startswith("preset")} == set(small) - {"clip"}
     assert ppo["max_grad_norm"]["set_by"] == "default"
     assert all(row["about"] for row in ppo.values() if row["field"] != "preset")
+
+
+def test_a_configuration_with_a_field_that_has_no_default_says_who_set_it() -> None:
+    class Needy(AgentConfig):
+        """Of another package."""
+
+        PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}, "wide": {"widths": (64, 64)}}
+        rate: float
+        """Has to be given."""
+        widths: tuple[int, ...] = (8,)
+        """Of layers."""
+
+    def told(**values: Any) -> dict[str, str]:
+        entry = AgentEntry("a", "needy", Needy(**values), Budget(env_steps=1))
+        return {row["field"]: row["set_by"] for row in entry.settings()}
+
+    assert told(rate=0.1) == {"preset": "default", "rate": "suite", "widths": "default"}
+    assert told(rate=0.1, preset="wide") == {"preset": "suite", "rate": "suite", "widths": "preset wide"}
+    assert told(rate=0.1, preset="wide", widths=(1,))["widths"] == "suite"
