@@ -6,7 +6,6 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from analysis import drawing, style
+from analysis.scores import thinned
 from analysis.stats import Band
 from analysis.summary import Summary
 
@@ -97,7 +97,7 @@ def horizon_diagnostics(summary: Summary) -> Figure | None:
     figure, panels = _agent_panels(found, MOST_CURVED, columns=4, height=1.35)
     for axes, agent, of in panels:
         steps = of["env_step"].unique()
-        for step in steps[np.unique(np.linspace(0, len(steps) - 1, STAGES).round().astype(int))]:
+        for step in steps[thinned(len(steps), STAGES)]:
             means = of[of["env_step"] == step].groupby("ahead")["value"].mean()
             gid = drawing.agent_class(summary, agent)
             axes.plot(means.index, means, "o-", color=paint(scale(step)), markersize=2.2, linewidth=1.2, gid=gid)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import matplotlib
 import numpy as np
@@ -17,12 +18,10 @@ from analysis import style
 from analysis.stats import Band
 from analysis.study import Task
 from analysis.summary import Summary
+from analysis.wording import SCORE_UNITS
 
-SCORE_UNITS = {
-    "return": "Episode return",
-    "success_any": "Success rate (at any step)",
-    "success_last": "Success rate (at the last step)",
-}
+T = TypeVar("T")
+
 MOST_LARGE = 12
 """Panels of tasks drawn in full size; more become small."""
 
@@ -35,8 +34,17 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
-def saved(figure: Figure, name: str) -> dict[str, bytes]:
-    """The figure as ``{"name.pdf": bytes, …}``, PDF, SVG and PNG, with the same bytes every time."""
+def render(figures: Mapping[str, Callable[[T], Figure | None]], of: T) -> dict[str, bytes]:
+    """Every figure that ``of`` allows as ``{"name.pdf": bytes, …}``, PDF, SVG and PNG, the same bytes every time."""
+    files: dict[str, bytes] = {}
+    with matplotlib.rc_context(style.RC):
+        for name, draw in figures.items():
+            if (figure := draw(of)) is not None:
+                files.update(_saved(figure, name))
+    return files
+
+
+def _saved(figure: Figure, name: str) -> dict[str, bytes]:
     metadata: dict[str, dict[str, str | None]] = {
         "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
         "svg": {"Date": None, "Creator": None},

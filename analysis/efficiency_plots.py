@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, NullLo
 from analysis import drawing, style
 from analysis.efficiency import Curve, Speedup
 from analysis.summary import Summary
-from analysis.tables import AXIS_NAMES
+from analysis.wording import AXIS_NAMES
 
 FARTHEST = 100.0
 """Ratios beyond this, or its inverse, are drawn there."""

@@ -223,7 +223,7 @@ def _evaluations(cell: Cell, path: Path, study: Study) -> pd.DataFrame:
     if not columns["task"]:
         return _empty()
     numbers = {name: _numbers(columns[name], name, path) for name in (*_NUMBERS, *_OPTIONAL)}
-    names, task = np.unique(np.array(columns["task"], dtype=object).astype(str), return_inverse=True)
+    names, task = np.unique(columns["task"], return_inverse=True)
     env_step, episode = (np.array(columns[name], dtype=np.int64) for name in ("env_step", "episode"))
     order = np.lexsort((episode, env_step, task))
     place = np.stack([task, env_step, episode])[:, order]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from analysis import drawing, style
 from analysis.markup import Table
-from analysis.scores import Array
+from analysis.scores import Array, thinned
 from analysis.stats import Band
 from analysis.study import Study
 from analysis.summary import Summary
-from analysis.tables import AXIS_NAMES
+from analysis.wording import AXIS_NAMES, SCORE_UNITS
 
 __all__ = ["Text", "chart", "embedded", "linked"]
 
@@ -58,13 +56,13 @@ def _tasks(summary: Summary) -> Iterator[dict[str, Any]]:
             "task": task.name,
             "title": task.name,
             "axis": AXIS_NAMES["env_step"].capitalize(),
-            "unit": drawing.SCORE_UNITS.get(task.protocol.score, "Score"),
+            "unit": SCORE_UNITS.get(task.protocol.score, "Score"),
             "curves": [_curve(c.agent, c.steps, c.band) for c in summary.task_curves if c.task == task],
         }
 
 
 def _curve(agent: str, steps: Array, band: Band) -> dict[str, Any]:
-    shown = np.unique(np.linspace(0, len(steps) - 1, POINTS).round().astype(int))
+    shown = thinned(len(steps), POINTS)
 
     def numbers(values: Array | None) -> list[float] | None:
         return None if values is None else [float(f"{value:.4g}") for value in values[shown]]
@@ -87,7 +85,7 @@ def linked(table: Table, study: Study) -> list[list[Text]]:
 
     A number with tasks but no agent is about every agent, one with agents but no task about every task.
     """
-    known = {name: name for name in (*study.agents, *(task.name for task in study.evaluated))}
+    known = {*study.agents, *(task.name for task in study.evaluated)}
     heads = [_named(name, known) for name in table.header]
     rows = []
     for row in table.rows:
@@ -103,9 +101,10 @@ def linked(table: Table, study: Study) -> list[list[Text]]:
     return rows
 
 
-def _named(text: str, known: Mapping[str, str]) -> str | None:
+def _named(text: str, known: Set[str]) -> str | None:
     """The agent or task that a heading or name is: itself, or in ``ppo's 0.41`` and ``reach-v3 (held out)``."""
-    return known.get(text) or known.get(text.partition("'s ")[0]) or known.get(text.removesuffix(" (held out)"))
+    forms = (text, text.partition("'s ")[0], text.removesuffix(" (held out)"))
+    return next((form for form in forms if form in known), None)
 
 
 def embedded(data: Any) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
-from analysis import markup
+from analysis import markup, svg
+from analysis.markup import Table
 from analysis.study import ResultsError
 
 
@@ -30,6 +32,21 @@ def template(name: str) -> jinja2.Template:
         "anchor": lambda title: re.sub(r"\W+", "-", title.lower()).strip("-"),
     }
     return environment.get_template(name)
+
+
+def files_of(drawn: Mapping[str, bytes], tables: Mapping[str, Table]) -> dict[str, bytes]:
+    """Figures and tables by their paths inside a report's folder."""
+    files = {f"figures/{name}": content for name, content in sorted(drawn.items())}
+    for name, table in sorted(tables.items()):
+        files[f"tables/{name}.csv"] = table.csv().encode()
+        files[f"tables/{name}.tex"] = table.latex().encode()
+    return files
+
+
+def inlined(drawn: Mapping[str, bytes]) -> dict[str, Markup]:
+    """The drawn SVG files by name, fit to stand inside a page: our own drawing, in which text is escaped."""
+    drawings = {name.removesuffix(".svg"): content for name, content in drawn.items() if name.endswith(".svg")}
+    return {name: Markup(svg.inline(content.decode(), name)) for name, content in drawings.items()}
 
 
 def write_files(out: Path, files: Mapping[str, bytes], names: Collection[str]) -> None:

@@ -1,10 +1,9 @@
-"""Figures of a summary, as PDF, SVG and PNG with the same bytes every time."""
+"""Figures of a summary; :func:`analysis.drawing.render` makes files of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import matplotlib
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import diagnostic_plots, drawing, efficiency_plots, published_plots, style, tuning_plots
+from analysis.scores import thinned
 from analysis.stats import Band, Estimate
 from analysis.summary import Summary, TaskCurve
 
@@ -25,17 +25,6 @@ LEAST_SPAN = 0.2
 """Normalised scores closer than this are not drawn far apart."""
 PANEL_POINTS = 60
 """Points of a curve in a small panel; more would only blur."""
-
-
-def render(summary: Summary) -> dict[str, bytes]:
-    """Every figure that the results allow, as ``{"aggregates.pdf": bytes, …}``."""
-    files: dict[str, bytes] = {}
-    with matplotlib.rc_context(style.RC):
-        for name, draw in FIGURES.items():
-            figure = draw(summary)
-            if figure is not None:
-                files.update(drawing.saved(figure, name))
-    return files
 
 
 def aggregates(summary: Summary) -> Figure | None:
@@ -196,7 +185,7 @@ def task_curves(summary: Summary) -> Figure | None:
     figure, panels = drawing.task_panels([items[0].task for items in by_task.values()])
     for axes, items in zip(panels, by_task.values(), strict=True):
         for item in items:
-            shown = np.unique(np.linspace(0, len(item.steps) - 1, PANEL_POINTS).round().astype(int))
+            shown = thinned(len(item.steps), PANEL_POINTS)
             band, width = _at(item.band, shown), drawing.panel_width(panels)
             drawing.draw_band(axes, summary, item.agent, item.steps[shown], band, width=width)
     figure.supxlabel(f"Environment steps{drawing.about(item.band for item in summary.task_curves)}", fontsize=8.5)

@@ -22,7 +22,6 @@ from analysis import (
     pages,
     plots,
     stats,
-    svg,
     tables,
 )
 from analysis.frame import load
@@ -30,6 +29,7 @@ from analysis.headline import headline, speedup_sentences
 from analysis.markup import Table
 from analysis.style import colours
 from analysis.summary import Summary, summarise
+from analysis.wording import INTERVAL
 
 FIGURES = {
     "aggregates": "Aggregate scores over all runs and tasks.",
@@ -102,23 +102,19 @@ def write_summary(summary: Summary, out: Path) -> Path:
 
 def render(summary: Summary) -> dict[str, bytes]:
     """Every file of the report by its path inside the report's folder; the page comes last."""
-    drawn = plots.render(summary)
+    drawn = drawing.render(plots.FIGURES, summary)
     made = tables.tables(summary)
-    found = {f"figures/{name}": content for name, content in sorted(drawn.items())}
-    for name, table in sorted(made.items()):
-        found[f"tables/{name}.csv"] = table.csv().encode()
-        found[f"tables/{name}.tex"] = table.latex().encode()
+    found = pages.files_of(drawn, made)
     found["report.json"] = (
         json.dumps(document(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     ).encode()
-    figures = {name: svg.inline(drawn[f"{name}.svg"].decode(), name) for name in FIGURES if f"{name}.svg" in drawn}
-    context = _context(summary, made, figures)
+    context = _context(summary, made, pages.inlined(drawn))
     found["report.md"] = pages.template("report.md.j2").render(context).encode()
     found["report.html"] = pages.template("report.html.j2").render(context).encode()
     return found
 
 
-def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, str]) -> dict[str, Any]:
+def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, Markup]) -> dict[str, Any]:
     study, results = summary.results.study, summary.results
     paint = colours(study.agents)
     chart = interactive.chart(summary)
@@ -140,7 +136,7 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
         "videos": summary.videos,
         "chart": None if chart is None else Markup(interactive.embedded(chart)),
         "script": Markup(files("analysis").joinpath("templates/report.js").read_text(encoding="utf-8")),
-        "figures": {name: Markup(content) for name, content in figures.items()},  # our own drawing, text escaped in it
+        "figures": figures,
         "captions": FIGURES,
         "sections": SECTIONS,
         "folded": FOLDED,
@@ -202,7 +198,7 @@ def _method(summary: Summary) -> list[str]:
         *_published(summary),
         "Scores are normalised as (score − low) / (high − low) with the bounds of the protocol, fixed by the suite and "
         "never taken from the results. A run's score is the mean over its evaluation episodes.",
-        f"Intervals are {tables.INTERVAL} percentile bootstrap intervals: {drawing}; {stats.RESAMPLES} resamples, "
+        f"Intervals are {INTERVAL} percentile bootstrap intervals: {drawing}; {stats.RESAMPLES} resamples, "
         f"{stats.CURVE_RESAMPLES} for curves and profiles. They are widened for few runs (Hesterberg 2015, expanded "
         "percentiles) and cover the truth 91 to 99 times in 100 in simulations of 5 and 10 runs of several tasks and "
         "82 to 97 times with three runs, least where scores are strongly skewed; the plain percentile interval of "

@@ -140,6 +140,11 @@ def agent_scores(
     )
 
 
+def thinned(length: int, most: int) -> NDArray[np.int64]:
+    """Indices of at most ``most`` of ``length`` points, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, length - 1, most).round().astype(np.int64))
+
+
 def _runs(results: Results, agent: str, tasks: Sequence[str], axis: str) -> dict[tuple[int, str], _Run]:
     """Every run with something to say on ``tasks``, by (seed, task)."""
     rows = results.evaluations[results.evaluations["agent"] == agent]
@@ -209,5 +214,5 @@ def _points(runs: dict[tuple[int, str], _Run], final_steps: dict[str, int]) -> A
     points: Array = np.unique(np.concatenate(evaluated))
     points = points[(points >= first) & (points <= last)]
     if len(points) > MAX_POINTS:
-        points = points[np.unique(np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int))]
+        points = points[thinned(len(points), MAX_POINTS)]
     return points

@@ -6,12 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
-from analysis import drawing, pages, style, svg
+from analysis import drawing, pages
 from analysis.markup import Table
 from analysis.tuning import Search, Trial, expected_best, read_search
 from analysis.tuning_plots import FIGURES, UNITS
@@ -53,24 +51,15 @@ def write(folder: Path, out: Path | None = None) -> Path:
 
 def render(search: Search) -> dict[str, bytes]:
     """Every file of the report by its path inside the report's folder; the page comes last."""
-    drawn: dict[str, bytes] = {}
-    with matplotlib.rc_context(style.RC):
-        for name, draw in FIGURES.items():
-            figure = draw(search)
-            if figure is not None:
-                drawn.update(drawing.saved(figure, name))
+    drawn = drawing.render(FIGURES, search)
     made = {name: table for name, make in _TABLES.items() if len((table := make(search)).frame)}
-    files = {f"figures/{name}": content for name, content in sorted(drawn.items())}
-    for name, table in sorted(made.items()):
-        files[f"tables/{name}.csv"] = table.csv().encode()
-        files[f"tables/{name}.tex"] = table.latex().encode()
-    figures = {name: svg.inline(drawn[f"{name}.svg"].decode(), name) for name in FIGURES if f"{name}.svg" in drawn}
+    files = pages.files_of(drawn, made)
     context = {
         "title": f"{search.suite}, version {search.version}: tuning {search.agent}",
         "headline": headline(search),
         "facts": _facts(search),
         "tables": made,
-        "figures": {name: Markup(content) for name, content in figures.items()},  # our own drawing, text escaped in it
+        "figures": pages.inlined(drawn),
         "captions": CAPTIONS,
         "sections": SECTIONS,
     }

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import diagnostic_plots, plots
+from analysis import diagnostic_plots, drawing, plots
 from analysis.frame import load
 from analysis.summary import Summary, summarise
 from tests.analysis.synthetic import SUCCESS, Synthetic, diagnostic, dump_lines
@@ -182,7 +182,7 @@ def test_agents_without_results_are_not_drawn(tmp_path: Path) -> None:
 def test_the_same_bytes_every_time(tmp_path: Path) -> None:
     study = joint(tmp_path, tasks=2)
     study.write_insides(SEVERAL)
-    first, second = (plots.render(summary_of(study)) for _ in range(2))
+    first, second = (drawing.render(plots.FIGURES, summary_of(study)) for _ in range(2))
     names = {f"{name}.{kind}" for name in diagnostic_plots.FIGURES for kind in ("pdf", "svg", "png")}
     assert names <= set(first)
     assert first == second

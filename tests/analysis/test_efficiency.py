@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from analysis.efficiency import Curve, curve, first_step, speedup, speedups, steps_to_score
+from analysis.efficiency_tables import speedup_text, steps_text
 from analysis.frame import load
 from analysis.scores import AgentScores, agent_scores
-from analysis.tables import speedup_text, steps_text
 from tests.analysis.synthetic import Synthetic
 
 STEPS = np.array([0.0, 100.0, 200.0, 300.0])

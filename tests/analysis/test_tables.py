@@ -12,12 +12,13 @@ from analysis import tables
 from analysis.frame import load
 from analysis.stats import Estimate
 from analysis.summary import Summary, summarise
+from analysis.wording import interval
 from tests.analysis.synthetic import Synthetic
 
 
 def test_interval_text() -> None:
-    assert tables.interval(Estimate(0.714, 0.655, 0.749)) == "0.71 [0.66, 0.75]"
-    assert tables.interval(Estimate(0.5)) == "0.50 (n = 1, no interval)"
+    assert interval(Estimate(0.714, 0.655, 0.749)) == "0.71 [0.66, 0.75]"
+    assert interval(Estimate(0.5)) == "0.50 (n = 1, no interval)"
 
 
 def test_every_table_is_listed(summary: Summary) -> None:

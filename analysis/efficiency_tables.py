@@ -1,0 +1,96 @@
+"""Tables of how soon agents learn: ratios of steps, updates and seconds, and steps to a score."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.efficiency import LEVELS, Speedup, StepsToScore
+from analysis.markup import Table
+from analysis.summary import Summary
+from analysis.wording import AXIS_NAMES, INTERVAL, NO_INTERVAL
+
+
+def efficiency(summary: Summary) -> Table:
+    """Steps-to-score ratios of the aggregate, along every axis."""
+    found = [s for s in summary.speedups if s.task is None]
+    shown = {(s.axis, s.agent, s.reference): speedup_text(s) for s in found}
+    learned = {s.reference: f"{s.reference}'s {s.target:.3f}" for s in found if s.axis == "env_step"}
+    targets = {agent: learned[agent] for agent in summary.curves if agent in learned}
+    rows = tuple(
+        (AXIS_NAMES[axis].capitalize(), agent, *(shown.get((axis, agent, reference), "") for reference in targets))
+        for axis in dict.fromkeys(s.axis for s in found)
+        for agent in summary.curves
+    )
+    caption = (
+        "How many times fewer environment steps, gradient updates or seconds the row's agent needs than the column's "
+        f"to reach the final IQM of the latter, with {INTERVAL} interval. Agents whose IQM did not rise for certain "
+        "have no column."
+    )
+    header = ("Counted in", "Agent", *targets.values())
+    return Table("efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows, 2)
+
+
+def task_efficiency(summary: Summary) -> Table:
+    """Steps-to-score ratios task by task; shown of the leading agent."""
+    found = [s for s in summary.speedups if s.task is not None]
+    leader = next(iter(summary.ranking), None)
+    of_leader = {(s.task, s.reference): speedup_text(s) for s in found if s.agent == leader}
+    references = [agent for agent in summary.agents if any(agent == reference for _, reference in of_leader)]
+    rows = tuple(
+        (task.name, *(of_leader.get((task.name, reference), "") for reference in references))
+        for task in summary.results.study.tasks
+    )
+    header = ("Task", *(f"{reference}'s final score" for reference in references))
+    caption = (
+        f"How many times fewer environment steps {leader} needs than another agent to reach the final mean "
+        f"score of that one on a task, with {INTERVAL} interval. All pairs are in task_efficiency.csv."
+    )
+    return Table("task_efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows)
+
+
+def _speedup_record(s: Speedup) -> dict[str, object]:
+    return {
+        "axis": s.axis, "task": s.task, "agent": s.agent, "reference": s.reference, "target": s.target,
+        "reached": s.ratio > 0, "ratio": s.ratio if s.ratio > 0 else None, "low": s.low, "high": s.high,
+        "below": s.below,
+    }  # fmt: skip
+
+
+def speedup_text(s: Speedup) -> str:
+    """``2.1× [1.6, 3.0]``; ``not reached (below 0.5×)`` where the agent never gets there."""
+    if np.isinf(s.ratio):
+        return "there from the start"
+    ratio = f"{s.ratio:.2f}×" if s.ratio > 0 else f"not reached (below {s.below:.2f}×)"
+    if s.high == 0 or (s.high is None and s.ratio == 0):
+        return ratio
+    if s.low is None or s.high is None:
+        return f"{ratio} ({NO_INTERVAL})"
+    low = f"{s.low:.2f}" if s.low > 0 else "not reached"
+    return f"{ratio} [{low}, {s.high:.2f}]" if np.isfinite(s.high) else f"{ratio} [{low}, no upper limit]"
+
+
+def steps_to_score(summary: Summary) -> Table:
+    records = [
+        {"agent": s.agent, "target": s.target, "env_steps": s.steps, "low": s.low, "high": s.high, "last": s.last_step}
+        for s in summary.steps_to_score
+    ]
+    shown = {(s.agent, s.target): steps_text(s) for s in summary.steps_to_score}
+    rows = tuple((agent, *(shown[agent, level] for level in LEVELS)) for agent in summary.curves)
+    caption = (
+        f"Environment steps until the IQM of the normalised score first reaches a level, with {INTERVAL} interval."
+    )
+    frame = pd.DataFrame(records).replace(np.inf, None) if records else pd.DataFrame()
+    return Table("steps_to_score", caption, frame, ("Agent", *(f"IQM {level:g}" for level in LEVELS)), rows)
+
+
+def steps_text(s: StepsToScore) -> str:
+    """``12,000 [10,500, 14,000]``; ``> 50,000`` stands for not reached by then."""
+    beyond = f"> {s.last_step:,.0f}"
+
+    def text(value: float) -> str:
+        return f"{value:,.0f}" if np.isfinite(value) else beyond
+
+    if s.low is None or s.high is None:
+        return f"{text(s.steps)} ({NO_INTERVAL})" if np.isfinite(s.steps) else beyond
+    return beyond if np.isinf(s.low) else f"{text(s.steps)} [{text(s.low)}, {text(s.high)}]"
