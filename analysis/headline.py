@@ -66,4 +66,4 @@ def _sentence(s: Speedup) -> str:
 
 
 def _bound(value: float) -> str:
-    return "0" if value == 0 else "no limit" if value == float("inf") else f"{value:.1f}"
+    return "not reached" if value == 0 else "no limit" if value == float("inf") else f"{value:.1f}"

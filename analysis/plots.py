@@ -139,11 +139,12 @@ def profiles(summary: Summary) -> Figure | None:
         return None
     figure = drawing.new_figure(style.WIDTH, 2.9)
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, counted, label in zip(panels, ("runs", "tasks"), ("runs", "tasks (mean over runs)"), strict=True):
+    for axes, counted, title in zip(panels, ("runs", "tasks"), ("Runs", "Tasks, by their mean over runs"), strict=True):
         for agent, band in summary.profiles[counted].items():
             drawing.draw_band(axes, summary, agent, summary.thresholds, band)
-        axes.set(ylabel=f"Fraction of {label} with score > τ", ylim=(-0.02, 1.02))
+        axes.set(title=title, ylim=(-0.02, 1.02))
         axes.set_xlim(summary.thresholds[0], summary.thresholds[-1])
+    panels[0].set_ylabel("Fraction with score > τ")
     figure.supxlabel(f"Normalised score τ{drawing.about(bands.values())}", fontsize=8.5)
     drawing.legend(figure, summary, bands)
     return figure

@@ -45,24 +45,23 @@ class Source:
 
 @dataclass(frozen=True)
 class PublishedCurve:
-    """Mean raw score over ``runs`` of one published agent on one task, at ``steps`` ``[P]`` environment steps."""
+    """Mean raw score over ``runs`` of one published agent on one task, at ``steps`` ``[P]`` environment steps.
+
+    ``last`` is the last published step within the study's budget, beyond the start of training, and the score there.
+    """
 
     agent: str
     source: Source
     task: Task
     steps: Array
     mean: Array
+    last: tuple[int, float]
     runs: int
     comparable: bool
 
     @property
     def label(self) -> str:
         return f"{self.agent} ({self.source.short})"
-
-    def at(self, env_step: int) -> tuple[int, float] | None:
-        """The last published step up to ``env_step``, beyond the start of training, and the score there."""
-        known = np.flatnonzero((self.steps > 0) & (self.steps <= env_step))
-        return (int(self.steps[known[-1]]), float(self.mean[known[-1]])) if known.size else None
 
 
 def sources() -> tuple[Source, ...]:
@@ -78,7 +77,10 @@ def _scores(file: str) -> pd.DataFrame:
 
 
 def published_curves(study: Study) -> list[PublishedCurve]:
-    """Published curves of the study's tasks, as far as its budget goes and one point beyond."""
+    """Published curves of the study's tasks, as far as its budget goes and one point beyond.
+
+    Those with no point within the budget say nothing of it and are left out.
+    """
     found = []
     for source in sources():
         scores = _scores(source.file)
@@ -87,15 +89,20 @@ def published_curves(study: Study) -> list[PublishedCurve]:
                 continue
             of_task = scores[(scores["family"] == task.family) & (scores["task"] == task.name)]
             for agent, rows in of_task.groupby("agent"):
-                found.append(_curve(str(agent), source, task, rows, study.env_steps))
+                curve = _curve(str(agent), source, task, rows, study.env_steps)
+                found += [] if curve is None else [curve]
     return found
 
 
-def _curve(agent: str, source: Source, task: Task, rows: pd.DataFrame, budget: int) -> PublishedCurve:
+def _curve(agent: str, source: Source, task: Task, rows: pd.DataFrame, budget: int) -> PublishedCurve | None:
     runs = rows["seed"].nunique()
     by_step = rows.groupby("env_step")["score"].agg(["mean", "size"])
     by_step = by_step[by_step["size"] == runs]  # a step that not every run has would bend the mean
     steps = by_step.index.to_numpy(dtype=np.float64)
-    kept = slice(int(np.searchsorted(steps, budget)) + 1)
     mean = by_step["mean"].to_numpy(dtype=np.float64)
-    return PublishedCurve(agent, source, task, steps[kept], mean[kept], runs, source.comparable(task))
+    within = np.flatnonzero((steps > 0) & (steps <= budget))
+    if not within.size:
+        return None
+    last = int(steps[within[-1]]), float(mean[within[-1]])
+    kept = slice(within[-1] + 2)
+    return PublishedCurve(agent, source, task, steps[kept], mean[kept], last, runs, source.comparable(task))

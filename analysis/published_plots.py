@@ -64,7 +64,7 @@ def _drawn(curves: Iterable[PublishedCurve]) -> Figure:
 
 def _mark(curve: PublishedCurve) -> dict[str, Any]:
     """Marks where points lie far apart: what is between them nobody measured."""
-    return {"marker": "o", "markersize": 3, "clip_on": False} if len(curve.steps) <= FEW_POINTS else {}
+    return {"marker": "o", "markersize": 3} if len(curve.steps) <= FEW_POINTS else {}
 
 
 def _looks(curves: Iterable[PublishedCurve]) -> dict[str, tuple[str, Any]]:

@@ -157,11 +157,11 @@ def predicted_intervals(summary: Summary) -> Table:
 def published(summary: Summary) -> Table:
     """Other people's scores at the study's steps, beside its own."""
     labels = list(dict.fromkeys(curve.label for curve in summary.published))
-    at = {(c.task.name, c.label): (c, c.at(summary.results.study.env_steps)) for c in summary.published}
+    at = {(c.task.name, c.label): c for c in summary.published}
     records = [
         {"task": c.task.name, "agent": c.agent, "source": c.source.name, "measured": c.source.rules(c.task),
-         "comparable": c.comparable, "env_step": point[0], "runs": c.runs, "mean": point[1]}
-        for c, point in at.values() if point is not None
+         "comparable": c.comparable, "env_step": c.last[0], "runs": c.runs, "mean": c.last[1]}
+        for c in summary.published
     ]  # fmt: skip
     tasks = [task for task in summary.results.study.evaluated if any((task.name, label) in at for label in labels)]
     own = {(item.task.name, item.agent): item for item in summary.task_scores}
@@ -180,10 +180,10 @@ def published(summary: Summary) -> Table:
     return Table("published", caption, pd.DataFrame(records), ("Task", *summary.agents, *labels), rows)
 
 
-def _published_cell(found: tuple[PublishedCurve, tuple[int, float] | None] | None) -> str:
-    if found is None or found[1] is None:
+def _published_cell(curve: PublishedCurve | None) -> str:
+    if curve is None:
         return ""
-    curve, (step, mean) = found[0], found[1]
+    step, mean = curve.last
     digits = 0 if curve.task.protocol.high - curve.task.protocol.low >= 100 else 2
     text = f"{mean:.{digits}f} at {step:,} (n = {curve.runs})"
     return text if curve.comparable else f"({text})"

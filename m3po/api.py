@@ -165,6 +165,11 @@ class AgentConfig(BaseModel):
             raise ValueError(f"unknown preset {preset!r}; known: {', '.join(cls.PRESETS)}")
         return {**cls.PRESETS[preset], **values}
 
+    @classmethod
+    def about(cls, field: str) -> str:
+        """What ``field`` means and where its default comes from, on one line."""
+        return " ".join((cls.model_fields[field].description or "").split()).replace("``", "")
+
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         """Sentences on why this configuration cannot work with these spaces and this budget; empty when it can.
 

@@ -85,12 +85,11 @@ class AgentEntry:
         """Each field's value, who set it (``default``, ``preset …`` or ``suite``), and its meaning and origin."""
         config, values = self.config, self.config.model_dump(mode="json")
         preset = TypeAdapter(Any).dump_python(config.PRESETS[config.preset], mode="json")
-        for name, field_info in type(config).model_fields.items():
+        for name in type(config).model_fields:
             by = "default"
             if name in config.model_fields_set:
                 by = f"preset {config.preset}" if preset.get(name, ...) == values[name] else "suite"
-            about = " ".join((field_info.description or "").split())
-            yield {"field": name, "value": values[name], "set_by": by, "about": about}
+            yield {"field": name, "value": values[name], "set_by": by, "about": config.about(name)}
 
 
 def open_study(source: str, overrides: Sequence[str] = ()) -> Study:

@@ -201,7 +201,7 @@ def agent_view(name: str) -> View:
             "field": key,
             "type": _type_name(field.annotation),
             "default": properties[key].get("default"),
-            "about": " ".join((field.description or "").split()),
+            "about": config.about(key),
         }
         for key, field in config.model_fields.items()
     ]

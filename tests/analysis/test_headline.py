@@ -58,6 +58,7 @@ def test_one_agent_and_none(summary: Summary) -> None:
     ("speedup", "sentence"),
     [
         ((2.34, 1.9, 2.8), "a reaches b's final IQM 0.40 with 2.3× [1.9, 2.8] fewer environment steps."),
+        ((2.34, 0.0, 2.8), "a reaches b's final IQM 0.40 with 2.3× [not reached, 2.8] fewer environment steps."),
         ((2.34, 1.9, float("inf")), "a reaches b's final IQM 0.40 with 2.3× [1.9, no limit] fewer environment steps."),
         (
             (2.34, None, None),

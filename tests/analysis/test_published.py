@@ -32,10 +32,8 @@ def curve(found: list[PublishedCurve], agent: str, file: str) -> PublishedCurve:
 )
 def test_tdmpc2_after_100k_steps_is_what_its_authors_published(task: str, mean: float) -> None:
     found = curve(published_curves(study(Task(task, "dm_control", DMC))), "TD-MPC2", "tdmpc2.csv.gz")
-    at = found.at(100_000)
-    assert at is not None
-    assert at[0] == 100_000
-    assert round(at[1]) == mean
+    assert found.last[0] == 100_000
+    assert round(found.last[1]) == mean
     assert (found.runs, found.comparable) == (3, True)
 
 
@@ -64,7 +62,14 @@ def test_a_curve_goes_one_point_beyond_the_budget_and_has_steps_of_all_runs_only
     assert curve(found, "TD-MPC2", "tdmpc2.csv.gz").steps.tolist() == [0, 100_000, 200_000]
     # of this agent one run alone has step 0, and two of three have step 200,000
     assert curve(found, "DreamerV3", "tdmpc2.csv.gz").steps.tolist() == [100_000, 300_000]
-    assert curve(found, "TD-MPC2", "tdmpc2.csv.gz").at(50_000) is None
+
+
+def test_curves_without_a_point_within_the_budget_are_left_out() -> None:
+    """TD-MPC2's authors published every 100 thousand steps, DreamerV3's every 10 thousand."""
+    found = published_curves(study(Task("walker-walk", "dm_control", DMC), env_steps=50_000))
+    assert {c.source.file for c in found} == {"dreamerv3.csv.gz"}
+    assert {c.last[0] for c in found} == {50_000}
+    assert not published_curves(study(Task("walker-walk", "dm_control", DMC), env_steps=4_000))
 
 
 def test_every_source_says_whose_it_is_and_under_what_licence() -> None:
