@@ -29,7 +29,7 @@ import resource, sys, time
 from pathlib import Path
 began = time.perf_counter()
 from analysis.frame import load
-from analysis.report import write_summary
+from analysis.report.study import write_summary
 from analysis.summary import summarise
 times = [time.perf_counter() - began]
 results = load(Path(sys.argv[1])); times.append(time.perf_counter() - began)

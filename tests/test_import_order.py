@@ -21,19 +21,21 @@ PACKAGES = ("suites", "analysis", "m3po", "baselines")
 class Room:
     """Modules that share a rule. ``name`` is a dotted prefix, ``*`` one part of it; the longest match counts.
 
-    Besides itself and the standard library a room imports the rooms named ``inside`` and the packages ``outside``.
+    Besides itself and the standard library a room imports the rooms named ``inside`` and the packages ``outside``, but
+    nothing of what is ``above`` it on its own floor.
     """
 
     name: str
     floor: int
     inside: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
 
 
 BELOW = ("suites.spec", "m3po.api", "m3po.kit")
 LEARNING = ("torch", "numpy", "pydantic")
 MEASURING = ("numpy", "gymnasium", "pydantic", "pydantic_core", "ruamel")
-CONCLUDING = ("numpy", "pandas", "scipy", "rliable", "arch", "seaborn", "matplotlib", "jinja2", "markupsafe")
+COUNTING = ("numpy", "pandas", "scipy", "rliable", "arch")
 
 ROOMS = (
     Room("suites", 1, (), MEASURING),
@@ -47,7 +49,10 @@ ROOMS = (
     Room("suites.comparison", 1, ("suites",), (*MEASURING, "metaworld")),
     Room("suites.dm_control_extra", 1, ("suites",), (*MEASURING, "dm_control")),
     Room("suites.dm_control_pixels", 1, ("suites",), (*MEASURING, "dm_control")),
-    Room("analysis", 1, (), CONCLUDING),
+    # First the numbers, then what is drawn of them, then what is written.
+    Room("analysis", 1, (), COUNTING, ("analysis.figures", "analysis.report")),
+    Room("analysis.figures", 1, ("analysis",), (*COUNTING, "seaborn", "matplotlib"), ("analysis.report",)),
+    Room("analysis.report", 1, ("analysis",), (*COUNTING, "jinja2", "markupsafe")),
     Room("m3po", 1),  # nothing but m3po/__init__.py: whoever imports a part of m3po imports it first
     Room("m3po.api", 2, ("suites.spec",), ("numpy", "pydantic")),
     Room("m3po.registry", 3, ("m3po.api", "suites"), ("numpy", "pydantic")),
@@ -98,6 +103,8 @@ def allowed(imported: str, module: str, room: Room) -> bool:
     top = imported.partition(".")[0]
     if top not in PACKAGES:
         return top in room.outside or top in sys.stdlib_module_names
+    if any(within(imported, prefix) for prefix in room.above):
+        return False
     own_package = ".".join(module.split(".")[: room.name.count(".") + 1])
     return any(within(imported, prefix) for prefix in (own_package, *room.inside))
 
@@ -142,6 +149,10 @@ PLANTED = [
     ("suites/vector.py", "if TYPE_CHECKING:\n    from m3po import api", "suites/vector.py:2 imports m3po.api; floor 1"),
     ("suites/vector.py", "import_module('metaworld')", "suites/vector.py:1 imports metaworld; floor 1 must not"),
     ("suites/metaworld.py", "import dm_control", "suites/metaworld.py:1 imports dm_control; floor 1 must not"),
+    ("analysis/frame.py", "from analysis.figures import style",
+     "analysis/frame.py:1 imports analysis.figures.style; floor 1 must not"),
+    ("analysis/figures/style.py", "import analysis.report.tables",
+     "analysis/figures/style.py:1 imports analysis.report.tables; floor 1 must not"),
     ("analysis/frame.py", "from suites import spec", "analysis/frame.py:1 imports suites.spec; floor 1 must not"),
     ("m3po/api.py", "import torch", "m3po/api.py:1 imports torch; floor 2 must not"),
     ("m3po/kit/nets.py", "from ..bench import loop", "m3po/kit/nets.py:1 imports m3po.bench.loop; floor 3 must not"),
@@ -170,7 +181,7 @@ def test_honest_imports_pass(tmp_path: Path) -> None:
         "suites/metaworld.py": "import os.path\nimport metaworld.env_dict\nfrom suites.spec import Task",
         "m3po/kit/nets.py": "from m3po.kit import symlog\nfrom . import symlog\nimport torch",
         "baselines/sac/agent.py": "from baselines.sac.config import SAC\nfrom .config import SAC",
-        "m3po/bench/cli.py": "import analysis.report\nfrom suites import catalog\nimport typer",
+        "m3po/bench/cli.py": "import analysis.report.study\nfrom suites import catalog\nimport typer",
     }
     for path, source in honest.items():
         (tmp_path / path).parent.mkdir(parents=True)

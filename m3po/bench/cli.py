@@ -59,7 +59,7 @@ def run(
     outcome = run_study(study, results, jobs=jobs, device=resolve_device(device), console=_console(stderr=as_json))
     path = None
     if report and not outcome.interrupted:
-        from analysis.report import write
+        from analysis.report.study import write
 
         path = write(outcome.folder.path)
     _print(run_summary(outcome, path), as_json)
@@ -110,8 +110,9 @@ def report(
 
     A table has the columns agent, task, seed, a score, and env_step for curves.
     """
-    from analysis import tuning, tuning_report
-    from analysis.report import write, write_summary
+    from analysis import tuning
+    from analysis.report import search as search_report
+    from analysis.report.study import write, write_summary
     from m3po.bench.study import find_study
 
     if Path(source).is_file() and ".csv" in Path(source).suffixes:
@@ -124,7 +125,7 @@ def report(
     elif (low, high, score, joint) != (None, None, None, False):
         raise typer.BadParameter(f"--low, --high, --score and --joint are for a CSV table, which {source} is not")
     elif (Path(source) / tuning.LEDGER).is_file():
-        path = tuning_report.write(Path(source), out)
+        path = search_report.write(Path(source), out)
     else:
         path = write(find_study(source, results).path, out)
     typer.echo(json.dumps({"report": str(path)}) if as_json else str(path))

@@ -12,7 +12,7 @@ import pytest
 from analysis import diagnostics
 from analysis.diagnostics import DIAGNOSTICS, METRICS, POINTS, Insides
 from analysis.frame import load
-from analysis.report import document, write
+from analysis.report.study import document, write
 from analysis.summary import summarise
 from tests.analysis.synthetic import SUCCESS, Synthetic, diagnostic, dump_lines
 

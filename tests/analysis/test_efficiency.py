@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.efficiency import Curve, curve, first_step, speedup, speedups, steps_to_score
-from analysis.efficiency_tables import speedup_text, steps_text
 from analysis.frame import load
+from analysis.report.efficiency_tables import speedup_text, steps_text
 from analysis.scores import AgentScores, agent_scores
 from tests.analysis.synthetic import Synthetic
 

@@ -8,10 +8,10 @@ import pytest
 
 from analysis.frame import load
 from analysis.published import PublishedCurve, published_curves, sources
-from analysis.report import render
+from analysis.report.study import render
+from analysis.report.tables import published
 from analysis.study import Protocol, Study, Task
 from analysis.summary import summarise
-from analysis.tables import published
 from tests.analysis.synthetic import Synthetic
 
 DMC = Protocol("dmc-1000", 2, 500, "return", 0, 1000)

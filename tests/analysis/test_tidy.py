@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import document, render, write_summary
+from analysis.report.study import document, render, write_summary
 from analysis.study import ResultsError
 from analysis.summary import summarise
 from analysis.tidy import from_frame, read_csv

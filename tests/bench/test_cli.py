@@ -109,7 +109,7 @@ def test_report_prints_where_it_wrote(
         asked.append((results, out))
         return Path("report.html")
 
-    monkeypatch.setattr("analysis.report.write", write)
+    monkeypatch.setattr("analysis.report.study.write", write)
     assert call("report", write_suite(), "--out", "there") == (0, "report.html\n", "")
     assert call("report", "results/tiny", "--json")[1] == '{"report": "report.html"}\n'
     assert asked == [(Path("results/tiny"), Path("there")), (Path("results/tiny"), None)]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from analysis.frame import load
-from analysis.report import write
+from analysis.report.study import write
 from analysis.videos import videos
 from m3po.bench.play import HEIGHT, WIDTH, play, playable
 from m3po.bench.run import run_cell

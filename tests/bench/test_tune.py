@@ -148,7 +148,7 @@ def test_halving_goes_on_from_checkpoints_and_changes_no_result(
 
 def test_a_search_has_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_search(tmp_path / "tuning" / "ppo")
-    monkeypatch.setattr("analysis.tuning_report.write", lambda search, out: search / "report" / "report.html")
+    monkeypatch.setattr("analysis.report.search.write", lambda search, out: search / "report" / "report.html")
     shown = CliRunner().invoke(app, ["report", str(folder)])
     assert shown.stdout.strip() == str(folder / "report" / "report.html")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.markup import Table, escape_latex, escape_markdown
+from analysis.report.markup import Table, escape_latex, escape_markdown
+from analysis.report.tables import tables
 from analysis.summary import Summary
-from analysis.tables import tables
 from m3po.registry import agent_config, agent_names
 
 NAMES = ["<script>alert(1)</script>", "a_b & 50% $x$", 'comma, "quote"', r"back\slash{}", "pipe|star*"]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis import efficiency_tables
-from analysis.markup import Table
 from analysis.published import PublishedCurve
+from analysis.report import efficiency_tables
+from analysis.report.markup import Table
 from analysis.scores import Array
 from analysis.seeds import NUMBERS, Separation
 from analysis.stats import Estimate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from analysis import style
+from analysis.figures import style
 
 
 def inline(svg: str, name: str) -> str:

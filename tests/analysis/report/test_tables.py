@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import tables
 from analysis.frame import load
+from analysis.report import tables
 from analysis.stats import Estimate
 from analysis.summary import Summary, summarise
 from analysis.wording import interval

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import tables
 from analysis.frame import load
-from analysis.report import document, write
+from analysis.report import tables
+from analysis.report.study import document, write
 from analysis.summary import summarise
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis import drawing
+from analysis.figures import drawing
 from analysis.frame import load
 from analysis.summary import summarise
 from tests.analysis.synthetic import RETURN, Synthetic

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
-from analysis import drawing, style
-from analysis.markup import Table
+from analysis.figures import drawing, style
+from analysis.report.markup import Table
 from analysis.scores import Array, thinned
 from analysis.stats import Band
 from analysis.study import Study

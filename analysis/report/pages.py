@@ -11,15 +11,16 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from analysis import markup, svg
-from analysis.markup import Table
+from analysis.figures import svg
+from analysis.report import markup
+from analysis.report.markup import Table
 from analysis.study import ResultsError
 
 
 def template(name: str) -> jinja2.Template:
     """A template of this package; HTML is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis"),
+        loader=jinja2.PackageLoader("analysis.report"),
         autoescape=jinja2.select_autoescape(("html.j2",)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

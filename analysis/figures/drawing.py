@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analysis import style
+from analysis.figures import style
 from analysis.stats import Band
 from analysis.study import Task
 from analysis.summary import Summary

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.report import write
+from analysis.report.study import write
 from tests.analysis.synthetic import Synthetic
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, NullLocator
 
-from analysis import drawing, style
 from analysis.efficiency import Curve, Speedup
+from analysis.figures import drawing, style
 from analysis.summary import Summary
 from analysis.wording import AXIS_NAMES
 

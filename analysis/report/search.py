@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import drawing, pages
-from analysis.markup import Table
+from analysis.figures import drawing
+from analysis.figures.search import FIGURES, UNITS
+from analysis.report import pages
+from analysis.report.markup import Table
 from analysis.tuning import Search, Trial, expected_best, read_search
-from analysis.tuning_plots import FIGURES, UNITS
 
 CAPTIONS = {
     "history": "Scores of the trials in their order, and the best so far among those that were run whole.",

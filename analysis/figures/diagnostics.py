@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analysis import drawing, style
+from analysis.figures import drawing, style
 from analysis.scores import thinned
 from analysis.stats import Band
 from analysis.summary import Summary

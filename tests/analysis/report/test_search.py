@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from analysis import report, tuning_report
-from analysis.tuning_plots import FIGURES
+from analysis.figures.search import FIGURES
+from analysis.report import search as search_report
+from analysis.report import study as study_report
+from tests.analysis.report.test_study import Page, contents
 from tests.analysis.searches import write_search
 from tests.analysis.synthetic import Synthetic
-from tests.analysis.test_report import Page, contents
 
 ODD = "<script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tuning_report.write(write_search(tmp_path_factory.mktemp("search"), objectives=("score", "updates")))
+    return search_report.write(write_search(tmp_path_factory.mktemp("search"), objectives=("score", "updates")))
 
 
 def test_all_figures_and_tables_are_there(page: Path) -> None:
@@ -27,11 +28,11 @@ def test_all_figures_and_tables_are_there(page: Path) -> None:
     assert {f"figures/{name}.{kind}" for name in FIGURES for kind in ("pdf", "svg", "png")} <= names
     for table in ("best", "expected_best", "front", "importance", "trials"):
         assert {f"tables/{table}.csv", f"tables/{table}.tex"} <= names
-    assert set(FIGURES) == set(tuning_report.CAPTIONS) == {name for _, of, _ in tuning_report.SECTIONS for name in of}
+    assert set(FIGURES) == set(search_report.CAPTIONS) == {name for _, of, _ in search_report.SECTIONS for name in of}
 
 
 def test_twice_the_same_bytes(page: Path, tmp_path: Path) -> None:
-    again = tuning_report.write(page.parents[1], tmp_path)
+    again = search_report.write(page.parents[1], tmp_path)
     assert contents(again.parent) == contents(page.parent)
 
 
@@ -57,7 +58,7 @@ def test_the_page_tells_cost_and_origin(page: Path) -> None:
 
 
 def test_names_stay_text(tmp_path: Path) -> None:
-    page = tuning_report.write(write_search(tmp_path, suite=ODD, versions={ODD: "1"}))
+    page = search_report.write(write_search(tmp_path, suite=ODD, versions={ODD: "1"}))
     assert ODD not in page.read_text()
 
 
@@ -65,7 +66,7 @@ def test_names_stay_text(tmp_path: Path) -> None:
     ("trials", "sentence"), [(0, "there is nothing to choose"), (1, "it is the configuration as it stood")]
 )
 def test_a_search_that_has_just_begun_has_a_report(trials: int, sentence: str, tmp_path: Path) -> None:
-    page = tuning_report.write(write_search(tmp_path, trials=trials, importance={}))
+    page = search_report.write(write_search(tmp_path, trials=trials, importance={}))
     assert sentence in page.read_text()
 
 
@@ -85,7 +86,7 @@ def test_a_studys_report_prints_what_tuning_took(tmp_path: Path) -> None:
         "scores": scores,
     }
     study.write_study(tuned={"ppo": origin, "m3po": {**origin, "trials": 9, "env_steps": 9000, "hours": 2.0}})
-    page = report.write(folder)
+    page = study_report.write(folder)
     found = json.loads((page.parent / "report.json").read_text())
     assert found["tuning"][0] == {
         "agent": "ppo",

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from analysis import report, stats
+from analysis import stats
 from analysis.frame import load
-from analysis.report import document, write
+from analysis.report import study as study_report
+from analysis.report.study import document, write
 from analysis.study import ResultsError
 from analysis.summary import summarise
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
@@ -215,7 +216,7 @@ def test_joint_studies_draw_whole_runs(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_cannot_be_written_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "render", lambda summary: {"report.json": b"{}"})
+    monkeypatch.setattr(study_report, "render", lambda summary: {"report.json": b"{}"})
     (tmp_path / "taken").write_text("")
     with pytest.raises(ResultsError, match=r"taken.*the report cannot be written .*choose another folder"):
         write(folder, tmp_path / "taken")

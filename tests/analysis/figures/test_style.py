@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.style import PALETTE, colours, markers
+from analysis.figures.style import PALETTE, colours, markers
 
 
 def test_an_agent_keeps_its_colour_in_every_company() -> None:

@@ -10,7 +10,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import diagnostic_plots, drawing, plots
+from analysis.figures import diagnostics as diagnostic_figures
+from analysis.figures import drawing
+from analysis.figures import study as study_figures
 from analysis.frame import load
 from analysis.summary import Summary, summarise
 from tests.analysis.synthetic import SUCCESS, Synthetic, diagnostic, dump_lines
@@ -40,7 +42,7 @@ def titles(panels: list[Axes]) -> list[str]:
 
 
 def test_nothing_is_drawn_of_nothing(summary: Summary) -> None:
-    assert {name: draw(summary) for name, draw in diagnostic_plots.FIGURES.items()} == {
+    assert {name: draw(summary) for name, draw in diagnostic_figures.FIGURES.items()} == {
         "training_metrics": None, "diagnostics": None, "horizon_diagnostics": None, "task_similarity": None,
     }  # fmt: skip
 
@@ -48,7 +50,7 @@ def test_nothing_is_drawn_of_nothing(summary: Summary) -> None:
 def test_one_panel_per_metric_and_one_line_per_agent(tmp_path: Path) -> None:
     study = joint(tmp_path, tasks=1)
     study.write_insides({})
-    (panel,) = shown(diagnostic_plots.training_metrics(summary_of(study)))
+    (panel,) = shown(diagnostic_figures.training_metrics(summary_of(study)))
     assert panel.get_title() == "loss"  # the updates only count
     assert [line.get_gid() for line in panel.lines] == ["agent-0", "agent-1"]
     assert panel.lines[0].get_xdata()[-1] == 10_000
@@ -60,15 +62,15 @@ def test_of_many_metrics_those_most_agents_log_are_drawn(tmp_path: Path) -> None
         own = {f"agent/{cell['agent']}_{index:02d}": 0.5 for index in range(30)}
         row = {"env_step": 1_000, **own, "agent/z_shared": 1.0}
         dump_lines(study.folder / cell["id"] / "metrics.jsonl", [row])
-    panels = shown(diagnostic_plots.training_metrics(summary_of(study)))
-    assert len(panels) == diagnostic_plots.MOST_METRICS == 40
+    panels = shown(diagnostic_figures.training_metrics(summary_of(study)))
+    assert len(panels) == diagnostic_figures.MOST_METRICS == 40
     assert panels[-1].get_title() == "z shared"
 
 
 def test_up_to_six_tasks_have_columns(tmp_path: Path) -> None:
     study = joint(tmp_path, tasks=3)
     study.write_insides({"heat": "", "gap": "task", "gain": "task"})
-    panels = shown(diagnostic_plots.diagnostics(summary_of(study)))
+    panels = shown(diagnostic_figures.diagnostics(summary_of(study)))
     # two rows of three tasks, and one panel for what is of no task
     assert titles(panels) == ["task-0", "task-1", "task-2", "", "", "", "all tasks"]
     assert [panels[at].get_ylabel() for at in (0, 3, 6)] == ["Gap", "Gain", "Heat"]
@@ -80,7 +82,7 @@ def test_cells_of_one_task_each_make_the_same_columns(tmp_path: Path) -> None:
     study = Synthetic(tmp_path, agents=("m3po",), seeds=(0, 1))
     study.write()
     study.write_insides({"heat": "", "gap": "task"})
-    panels = shown(diagnostic_plots.diagnostics(summary_of(study)))
+    panels = shown(diagnostic_figures.diagnostics(summary_of(study)))
     assert titles(panels) == ["cartpole-swingup", "reach-v3", "", ""]
 
 
@@ -90,7 +92,7 @@ def test_more_tasks_are_drawn_as_one_with_a_band(tmp_path: Path) -> None:
         rows = [diagnostic(step, "gap", ["task"], list(range(11))) for step in (0, 10_000)]
         rows.append(diagnostic(0, "heat", [], 1))
         dump_lines(study.folder / cell["id"] / "diagnostics.jsonl", rows)
-    figure = diagnostic_plots.diagnostics(summary_of(study))
+    figure = diagnostic_figures.diagnostics(summary_of(study))
     panels = shown(figure)
     assert figure is not None
     assert "11 tasks and seeds; bands: 10th to 90th percentile" in str(figure.get_supxlabel())
@@ -104,7 +106,7 @@ def test_more_tasks_are_drawn_as_one_with_a_band(tmp_path: Path) -> None:
 def test_many_agents_have_no_bands(tmp_path: Path) -> None:
     study = joint(tmp_path, tasks=7, agents=[f"a{index}" for index in range(7)])
     study.write_insides({"gap": "task"})
-    figure = diagnostic_plots.diagnostics(summary_of(study))
+    figure = diagnostic_figures.diagnostics(summary_of(study))
     assert figure is not None
     assert not shown(figure)[0].collections
     assert "bands" not in str(figure.get_supxlabel())
@@ -118,10 +120,10 @@ def test_steps_ahead_have_a_panel_per_agent_and_a_line_per_stage(tmp_path: Path)
             for step in range(0, 10_001, 1_000)
         ]
         dump_lines(study.folder / cell["id"] / "diagnostics.jsonl", rows)
-    panels = shown(diagnostic_plots.horizon_diagnostics(summary_of(study)))
+    panels = shown(diagnostic_figures.horizon_diagnostics(summary_of(study)))
     assert titles(panels) == ["m3po", "ppo"]
     assert panels[0].get_ylabel() == "Error"
-    assert [len(axes.lines) for axes in panels] == [diagnostic_plots.STAGES] * 2
+    assert [len(axes.lines) for axes in panels] == [diagnostic_figures.STAGES] * 2
     first, last = panels[0].lines[0], panels[0].lines[-1]
     assert first.get_xdata().tolist() == [1, 2, 3]
     assert first.get_ydata().tolist() == [1.0, 2.0, 0.0]  # means over the tasks that know: (0 + 2) / 2, (1 + 3) / 2, 0
@@ -132,8 +134,8 @@ def test_steps_ahead_have_a_panel_per_agent_and_a_line_per_stage(tmp_path: Path)
 def test_each_name_begins_a_row_of_at_most_twelve_agents(tmp_path: Path) -> None:
     study = joint(tmp_path, tasks=1, agents=[f"a{index:02d}" for index in range(13)])
     study.write_insides({"error": "task horizon", "miss": "horizon"})
-    panels = shown(diagnostic_plots.horizon_diagnostics(summary_of(study)))
-    assert len(panels) == 2 * diagnostic_plots.MOST_CURVED == 24
+    panels = shown(diagnostic_figures.horizon_diagnostics(summary_of(study)))
+    assert len(panels) == 2 * diagnostic_figures.MOST_CURVED == 24
     assert (panels[0].get_ylabel(), panels[12].get_ylabel()) == ("Error", "Miss")
     assert titles(panels)[11:13] == ["a11", "a00"]
 
@@ -145,8 +147,8 @@ def test_tasks_against_tasks_are_heat_maps_centred_at_zero(tmp_path: Path, scale
     for cell in study.cells:
         rows = [diagnostic(5_000, "alike", ["task", "task"], table.tolist())]
         dump_lines(study.folder / cell["id"] / "diagnostics.jsonl", rows)
-    panels = shown(diagnostic_plots.task_similarity(summary_of(study)))
-    assert titles(panels) == [f"a{index}" for index in range(diagnostic_plots.MOST_MAPPED)]
+    panels = shown(diagnostic_figures.task_similarity(summary_of(study)))
+    assert titles(panels) == [f"a{index}" for index in range(diagnostic_figures.MOST_MAPPED)]
     (image,) = panels[0].images
     np.testing.assert_allclose(np.asarray(image.get_array()), table)
     assert image.get_clim() == (-limit, limit)
@@ -156,7 +158,7 @@ def test_tasks_against_tasks_are_heat_maps_centred_at_zero(tmp_path: Path, scale
 def test_names_of_many_tasks_are_not_written(tmp_path: Path) -> None:
     study = joint(tmp_path, tasks=31, agents=("m3po",))
     study.write_insides({"alike": "task task"})
-    figure = diagnostic_plots.task_similarity(summary_of(study))
+    figure = diagnostic_figures.task_similarity(summary_of(study))
     assert figure is not None
     assert shown(figure)[0].get_yticklabels() == []
     assert figure.get_supxlabel() == "31 tasks, in the order of the suite"
@@ -166,7 +168,7 @@ def test_a_task_against_itself_alone_is_not_drawn(tmp_path: Path) -> None:
     study = Synthetic(tmp_path, agents=("m3po",), seeds=(0,))
     study.write()
     study.write_insides({"alike": "task task"})
-    assert diagnostic_plots.task_similarity(summary_of(study)) is None
+    assert diagnostic_figures.task_similarity(summary_of(study)) is None
 
 
 def test_agents_without_results_are_not_drawn(tmp_path: Path) -> None:
@@ -175,14 +177,14 @@ def test_agents_without_results_are_not_drawn(tmp_path: Path) -> None:
     for cell in study.cells:
         if cell["agent"] == "ppo":
             (study.folder / cell["id"] / "evaluations.jsonl").unlink()
-    (panel,) = shown(diagnostic_plots.diagnostics(summary_of(study)))
+    (panel,) = shown(diagnostic_figures.diagnostics(summary_of(study)))
     assert [line.get_gid() for line in panel.lines] == ["agent-0"]
 
 
 def test_the_same_bytes_every_time(tmp_path: Path) -> None:
     study = joint(tmp_path, tasks=2)
     study.write_insides(SEVERAL)
-    first, second = (drawing.render(plots.FIGURES, summary_of(study)) for _ in range(2))
-    names = {f"{name}.{kind}" for name in diagnostic_plots.FIGURES for kind in ("pdf", "svg", "png")}
+    first, second = (drawing.render(study_figures.FIGURES, summary_of(study)) for _ in range(2))
+    names = {f"{name}.{kind}" for name in diagnostic_figures.FIGURES for kind in ("pdf", "svg", "png")}
     assert names <= set(first)
     assert first == second

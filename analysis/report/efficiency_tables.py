@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.efficiency import LEVELS, Speedup, StepsToScore
-from analysis.markup import Table
+from analysis.report.markup import Table
 from analysis.summary import Summary
 from analysis.wording import AXIS_NAMES, INTERVAL, NO_INTERVAL
 

@@ -5,8 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from analysis.interactive import chart, embedded, linked
-from analysis.markup import Table
+from analysis.report.interactive import chart, embedded, linked
+from analysis.report.markup import Table
 from analysis.summary import Summary
 
 

@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import drawing, style
+from analysis.figures import drawing, style
 from analysis.summary import Summary
 from analysis.tuning import Field, Search, Trial, expected_best, sensitivity
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.frame import load
-from analysis.methods import paragraph
+from analysis.report.methods import paragraph
 from analysis.summary import summarise
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
 

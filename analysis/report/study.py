@@ -12,22 +12,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from analysis import (
-    diagnostic_plots,
-    diagnostics,
-    drawing,
-    integrity,
-    interactive,
-    methods,
-    pages,
-    plots,
-    stats,
-    tables,
-)
+from analysis import diagnostics, integrity, stats
+from analysis.figures import diagnostics as diagnostic_figures
+from analysis.figures import drawing
+from analysis.figures import study as study_figures
+from analysis.figures.style import colours
 from analysis.frame import load
-from analysis.headline import headline, speedup_sentences
-from analysis.markup import Table
-from analysis.style import colours
+from analysis.report import interactive, methods, pages, tables
+from analysis.report.headline import headline, speedup_sentences
+from analysis.report.markup import Table
 from analysis.summary import Summary, summarise
 from analysis.wording import INTERVAL
 
@@ -52,12 +45,12 @@ FIGURES = {
     "tuning": "Expected best score of n trials of tuning drawn from those seen (Dodge et al. 2019), on tuning's "
     "own seeds.",
     "training_metrics": "What agents log of their training, without counters: the "
-    f"{diagnostic_plots.MOST_METRICS} metrics that most agents log, as means over an agent's cells.",
+    f"{diagnostic_figures.MOST_METRICS} metrics that most agents log, as means over an agent's cells.",
     "diagnostics": "What agents diagnose at evaluations, as means over seeds.",
     "horizon_diagnostics": "What agents diagnose of predictions some steps ahead, as training goes on (light to dark), "
-    f"for at most {diagnostic_plots.MOST_CURVED} agents.",
+    f"for at most {diagnostic_figures.MOST_CURVED} agents.",
     "task_similarity": "How alike tasks are to an agent at its last evaluation, as a mean over seeds, for at most "
-    f"{diagnostic_plots.MOST_MAPPED} agents.",
+    f"{diagnostic_figures.MOST_MAPPED} agents.",
 }
 
 SECTIONS = (
@@ -72,7 +65,7 @@ SECTIONS = (
     ("Task by task", ("task_curves",), ("per_task", "task_efficiency")),
     ("Beside published results", ("published", "published_apart"), ("published",)),
     ("How many seeds", ("predicted_intervals",), ("separations", "predicted_intervals")),
-    ("Diagnostics: what the agents did inside", tuple(diagnostic_plots.FIGURES), ()),
+    ("Diagnostics: what the agents did inside", tuple(diagnostic_figures.FIGURES), ()),
     ("Tuning: how the agents' values were found", ("tuning",), ("tuning",)),
     ("Compute", (), ("compute",)),
     ("Hyper-parameters", (), ("hyperparameters",)),
@@ -102,7 +95,7 @@ def write_summary(summary: Summary, out: Path) -> Path:
 
 def render(summary: Summary) -> dict[str, bytes]:
     """Every file of the report by its path inside the report's folder; the page comes last."""
-    drawn = drawing.render(plots.FIGURES, summary)
+    drawn = drawing.render(study_figures.FIGURES, summary)
     made = tables.tables(summary)
     found = pages.files_of(drawn, made)
     found["report.json"] = (
@@ -135,7 +128,7 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
         "linked": partial(interactive.linked, study=study),
         "videos": summary.videos,
         "chart": None if chart is None else Markup(interactive.embedded(chart)),
-        "script": Markup(files("analysis").joinpath("templates/report.js").read_text(encoding="utf-8")),
+        "script": Markup(files("analysis.report").joinpath("templates/report.js").read_text(encoding="utf-8")),
         "figures": figures,
         "captions": FIGURES,
         "sections": SECTIONS,

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import drawing, style
+from analysis.figures import drawing, style
 from analysis.published import PublishedCurve
 from analysis.study import Task
 from analysis.summary import Summary

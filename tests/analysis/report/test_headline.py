@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from analysis.efficiency import Speedup
-from analysis.headline import _sentence, headline
+from analysis.report.headline import _sentence, headline
 from analysis.stats import Estimate
 from analysis.summary import Summary
 

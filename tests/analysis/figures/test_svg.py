@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from analysis.style import INK
-from analysis.svg import inline
+from analysis.figures.style import INK
+from analysis.figures.svg import inline
 
 SVG = """<?xml version="1.0"?>
 <!-- made up -->

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import diagnostic_plots, drawing, efficiency_plots, published_plots, style, tuning_plots
+from analysis.figures import diagnostics, drawing, efficiency, published, search, style
 from analysis.scores import thinned
 from analysis.stats import Band, Estimate
 from analysis.summary import Summary, TaskCurve
@@ -207,9 +207,9 @@ FIGURES: dict[str, Callable[[Summary], Figure | None]] = {
     "generalisation": generalisation,
     "profiles": profiles,
     "probability_of_improvement": probability_of_improvement,
-    **efficiency_plots.FIGURES,
+    **efficiency.FIGURES,
     "task_curves": task_curves,
-    **published_plots.FIGURES,
-    "tuning": tuning_plots.study_figure,
-    **diagnostic_plots.FIGURES,
+    **published.FIGURES,
+    "tuning": search.study_figure,
+    **diagnostics.FIGURES,
 }

@@ -1,0 +1,1 @@
+"""What is written: tables, sentences and pages of a study and of a search."""
