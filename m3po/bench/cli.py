@@ -179,6 +179,24 @@ def compare(
     _print(comparison_view(comparison(*both)), as_json)
 
 
+@app.command()
+def pack(
+    source: ResultsArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="The file. Default: STUDY.tar.xz here.")] = None,
+    results: ResultsOption = DEFAULT_RESULTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Pack a study's finished cells into one small file, without checkpoints: to share, to keep, to go on elsewhere.
+
+    Unpack it in a results folder with "tar xf"; report and run take it from there.
+    """
+    from m3po.bench.pack import pack as packed
+    from m3po.bench.study import find_study
+    from m3po.bench.views import pack_view
+
+    _print(pack_view(packed(find_study(source, results), out)), as_json)
+
+
 def _bounds(low: float | None, high: float | None) -> tuple[float, float] | None:
     if low is None or high is None:
         if (low, high) != (None, None):

@@ -25,6 +25,7 @@ from suites.families import family, family_names
 if TYPE_CHECKING:
     from analysis.compare import Change, Comparison
     from m3po.bench.doctor import Diagnosis
+    from m3po.bench.pack import Packed
     from m3po.bench.tune import TuningOutcome
     from suites.checks import Finding
 
@@ -83,6 +84,14 @@ def status_view(folder: StudyFolder) -> View:
     messages = [Text(f"{status.id}: {status.message}") for status in statuses.values() if status.message]
     text = Group(table, *messages, Text(summary(entries, statuses, cores())))
     return View({"cells": [describe(cell, statuses[cell.id]) for cell in entries]}, text)
+
+
+def pack_view(packed: Packed) -> View:
+    """What went into the file, and what did not."""
+    text = f"{packed.path}: {packed.cells} cells, {packed.size / 1e6:.1f} MB"
+    if packed.unfinished:
+        text += f"; {packed.unfinished} unfinished cells left out"
+    return View({**asdict(packed), "path": str(packed.path)}, text)
 
 
 def plan_view(plan: Plan) -> View:

@@ -1,0 +1,81 @@
+"""A study in one small file: what its finished cells measured, without checkpoints and films.
+
+It is unpacked with ``tar xf``. There ``report`` says the same as before, and ``run`` goes on with the cells that were
+not finished, from their beginning.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from m3po.bench.records import FINAL
+from m3po.bench.store import CellFolder, StoreError, explained
+from m3po.bench.study import StudyFolder
+
+__all__ = ["Packed", "pack"]
+
+SUFFIX = ".tar.xz"
+LEFT_OUT = frozenset({"checkpoints", "videos", "report", "lock"})
+"""Names of what is large, can be made again, or belongs to a process."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The file that was written."""
+
+    path: Path
+    size: int
+    """Of it, in bytes."""
+    cells: int
+    """Packed."""
+    unfinished: int
+    """Cells left out, because their results would not be theirs yet."""
+
+
+def pack(study: StudyFolder, out: Path | None = None) -> Packed:
+    """Write a study's finished cells, its searches included, into ``out``, by default ``<study>.tar.xz`` here.
+
+    The same results give the same bytes. An earlier file is replaced as a whole. Raises
+    :class:`m3po.bench.store.StoreError`.
+    """
+    folder = study.path.resolve()
+    study.record()
+    path = out or Path(f"{folder.name}{SUFFIX}")
+    if not path.name.endswith(SUFFIX):
+        raise StoreError(f"{path} should be the name of a file that ends with {SUFFIX}")
+    cells = [CellFolder(found.parent) for found in sorted(folder.rglob("cell.json"))]
+    unfinished = {cell.path for cell in cells if cell.status().state not in FINAL}
+    temporary = path.with_name(f".{path.name}.tmp")
+    with explained("write", path):
+        try:
+            with tarfile.open(temporary, "w:xz") as archive:
+                for file in _files(folder, unfinished):
+                    archive.add(file, f"{folder.name}/{file.relative_to(folder)}", filter=_anonymous)
+            temporary.replace(path)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+    return Packed(path, path.stat().st_size, len(cells) - len(unfinished), len(unfinished))
+
+
+def _files(folder: Path, unfinished: set[Path]) -> Iterator[Path]:
+    """Files to pack, in an order that does not depend on the disk. Links are none: they may lead anywhere."""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or path.name in LEFT_OUT or path.name.startswith(".") or path in unfinished:
+            continue
+        if path.is_dir():
+            yield from _files(path, unfinished)
+        else:
+            yield path
+
+
+def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without whose file it was and when."""
+    entry.uid = entry.gid = entry.mtime = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o644
+    return entry
