@@ -96,6 +96,16 @@ def takes_any_name(found: Family) -> bool:
     return getattr(found, "any_name", False) is True
 
 
+def make_pictured(task: Task) -> TaskEnv:
+    """The environment of a task, to be looked at where it can be: then it is :class:`Pictured`.
+
+    A family whose environments must know of it beforehand has a ``make_pictured`` beside ``make``.
+    """
+    found = family(task.family)
+    env: TaskEnv = getattr(found, "make_pictured", found.make)(task)
+    return env
+
+
 def family_names() -> tuple[str, ...]:
     """Names of all installed families, broken ones too."""
     return tuple(sorted(_found()))

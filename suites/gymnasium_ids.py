@@ -7,7 +7,7 @@ installed package in the entry-point group ``gymnasium.envs``, is found, and ``m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -54,12 +54,16 @@ class GymnasiumIds:
     def make(self, task: Task) -> GymnasiumEnv:
         return GymnasiumEnv(task)
 
+    def make_pictured(self, task: Task) -> PicturedGymnasiumEnv:
+        """One that can be looked at: gymnasium wants to know when it is made."""
+        return PicturedGymnasiumEnv(task)
+
 
 class GymnasiumEnv:
     """One environment; the protocol's time limit replaces the registered one."""
 
-    def __init__(self, task: Task) -> None:
-        self._env = _make(task)
+    def __init__(self, task: Task, *, render_mode: str | None = None) -> None:
+        self._env = _make(task, render_mode)
         self._protocol = task.protocol
         self._decisions = 0
         try:
@@ -115,7 +119,43 @@ class GymnasiumEnv:
         return None if success is None else bool(success)
 
 
-def _make(task: Task) -> gymnasium.Env[Any, Any]:
+class PicturedGymnasiumEnv(GymnasiumEnv):
+    """One whose own renderer gives pictures."""
+
+    def __init__(self, task: Task) -> None:
+        from suites.dm_control_pixels import open_renderer
+
+        with suppress(EnvError):  # not every environment draws with MuJoCo; one that does will say what it misses
+            open_renderer()
+        super().__init__(task, render_mode="rgb_array")
+
+    def picture(self, height: int, width: int) -> NDArray[np.uint8]:
+        """Its renderer's picture, as large as fits, on black. Raises :class:`EnvError` where there is none."""
+        try:
+            rendered = np.asarray(self._env.render())
+        except Exception as error:  # a renderer may fail in any way; the user needs the reason
+            raise EnvError(f"nothing can be rendered ({type(error).__name__}: {error})") from error
+        if rendered.dtype != np.uint8 or rendered.ndim != 3 or rendered.shape[2] != 3:
+            raise EnvError(
+                f"found pictures of {rendered.dtype} {rendered.shape}; expected uint8 with the shape (height, width, 3)"
+            )
+        return _fitted(rendered, height, width)
+
+
+def _fitted(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """``picture`` in its own proportions in the middle of ``[height, width, 3]``; nearest pixels are good enough."""
+    of_rows, of_columns = picture.shape[:2]
+    scale = min(height / of_rows, width / of_columns)
+    rows, columns = max(1, int(of_rows * scale)), max(1, int(of_columns * scale))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    shown = np.zeros((height, width, 3), np.uint8)
+    from_rows = (np.arange(rows) + 0.5) * of_rows / rows
+    from_columns = (np.arange(columns) + 0.5) * of_columns / columns
+    shown[top : top + rows, left : left + columns] = picture[from_rows.astype(int)][:, from_columns.astype(int)]
+    return shown
+
+
+def _make(task: Task, render_mode: str | None) -> gymnasium.Env[Any, Any]:
     import gymnasium
 
     found = _id(task)
@@ -123,7 +163,7 @@ def _make(task: Task) -> gymnasium.Env[Any, Any]:
     if reserved := [key for key in OURS if key in options]:
         raise SuiteError(f"gymnasium task {task.name!r}: options may not have {', '.join(reserved)}; leave it out")
     try:
-        return gymnasium.make(found, max_episode_steps=-1, disable_env_checker=True, **options)
+        return gymnasium.make(found, max_episode_steps=-1, disable_env_checker=True, render_mode=render_mode, **options)
     except Exception as error:  # a constructor may fail in any way; the user needs the id and the reason
         raise SuiteError(f"gymnasium id {found!r} cannot be made ({type(error).__name__}: {error})") from error
 

@@ -21,7 +21,7 @@ from m3po.bench.store import CellFolder, StoreError, explained, write_json
 from m3po.bench.study import StudyFolder
 from m3po.registry import agent_class, agent_config
 from suites.errors import EnvError, SuiteError, unknown
-from suites.families import Pictured, TaskEnv, family
+from suites.families import Pictured, TaskEnv, make_pictured
 from suites.seeding import EpisodeSeed
 from suites.spec import EnvSpec, Task
 from suites.vector import env_spec
@@ -112,7 +112,7 @@ def play(folder: CellFolder, task_name: str, *, episode: int = 0, device: str = 
     cell = folder.cell()
     index = [task.name for task in cell.evaluated].index(task_name)
     task, spec = cell.evaluated[index], env_spec(cell.evaluated)
-    env = family(task.family).make(task)
+    env = make_pictured(task)
     if not isinstance(env, Pictured):
         raise EnvError(f"tasks of the family {task.family!r} show no pictures, so {task_name!r} cannot be filmed")
     try:

@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 from contextlib import closing
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from suites import checks
 from suites.catalog import load_suite
 from suites.errors import EnvError, SuiteError
-from suites.families import Family, family
+from suites.families import Family, Pictured, family, make_pictured
 from suites.gymnasium_ids import _register_plugins
 from suites.seeding import EpisodeSeed
 from suites.spec import Protocol, Task
@@ -36,7 +37,12 @@ def seed(name="Pendulum-v1", episode=0):
 class Probe(gymnasium.Env):
     """Shows what it is told, ends where it is told."""
 
-    def __init__(self, observation=FLOATS, action=None, terminate=None, truncate=None, info=None):
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+
+    def __init__(
+        self, observation=FLOATS, action=None, terminate=None, truncate=None, info=None, picture=None, render_mode=None
+    ):
+        self.render_mode, self._picture = render_mode, picture
         self.observation_space = observation
         self.action_space = action or LIMITS
         self._ends, self._info = (terminate, truncate), info or {}
@@ -53,6 +59,10 @@ class Probe(gymnasium.Env):
         self.given.append(action)
         terminated, truncated = (len(self.given) == end for end in self._ends)
         return self.observation_space.sample(), 1.0, terminated, truncated, self._info
+
+    def render(self):
+        assert self.render_mode == "rgb_array"
+        return self._picture
 
 
 @pytest.fixture(autouse=True)
@@ -290,3 +300,49 @@ def test_a_package_that_fails_to_register_is_named_and_the_others_work(tmp_path,
         assert make("Pendulum-v1").spaces == ((3,), 1)
     finally:
         _register_plugins.cache_clear()
+
+
+def pictured(picture, height, width):
+    env = make_pictured(task("Probe-v0", picture=picture))
+    env.reset(seed("Probe-v0"))
+    return env.picture(height, width)
+
+
+def test_a_picture_keeps_its_proportions():
+    wide = np.full((2, 4, 3), 7, np.uint8)
+    wide[0, 0] = 9
+    # 2 x 4 in 8 x 8: twice as large is 4 x 8, with two black rows above and below
+    shown = pictured(wide, 8, 8)
+    assert shown.shape == (8, 8, 3)
+    assert shown[:2].max() == shown[6:].max() == 0
+    assert shown[2:6, :, 0].tolist() == [[9, 9, *[7] * 6]] * 2 + [[7] * 8] * 2
+    # in 1 x 4: half as large is 1 x 2, rows and columns 1 and 3 of the four, with a black column on each side
+    assert pictured(wide, 1, 4)[0, :, 0].tolist() == [0, 7, 7, 0]
+
+
+@pytest.mark.parametrize(
+    ("picture", "found"), [(None, "object"), (np.zeros((2, 2), np.uint8), r"uint8 \(2, 2\)"), ("no display", "<U10")]
+)
+def test_what_is_no_picture_is_refused(picture, found):
+    with pytest.raises(EnvError, match=f"found pictures of {found}.*; expected uint8 with the shape"):
+        pictured(picture, 8, 8)
+
+
+def test_a_renderer_that_fails_says_why(monkeypatch):
+    def fail(self):
+        raise RuntimeError("no display")
+
+    monkeypatch.setattr(Probe, "render", fail)
+    with pytest.raises(EnvError, match="nothing can be rendered \\(RuntimeError: no display\\)"):
+        pictured(None, 8, 8)
+
+
+def test_what_is_made_to_be_seen_goes_the_same_way():
+    plain, seen = family("gymnasium").make(task("HalfCheetah-v5")), make_pictured(task("HalfCheetah-v5"))
+    assert isinstance(seen, Pictured)
+    assert not isinstance(plain, Pictured)
+    assert (plain.reset(seed("HalfCheetah-v5")) == seen.reset(seed("HalfCheetah-v5"))).all()
+    for _ in range(3):
+        (a, *others), (b, *same) = (env.step(np.full(6, 0.5, np.float32)) for env in (plain, seen))
+        assert (a == b).all()
+        assert others == same
