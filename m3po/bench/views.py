@@ -88,9 +88,8 @@ def status_view(folder: StudyFolder) -> View:
 
 def pack_view(packed: Packed) -> View:
     """What went into the file, and what did not."""
-    text = f"{packed.path}: {packed.cells} cells, {packed.size / 1e6:.1f} MB"
-    if packed.unfinished:
-        text += f"; {packed.unfinished} unfinished cells left out"
+    left_out = f", {packed.unfinished} unfinished left out" if packed.unfinished else ""
+    text = f"{packed.path}: finished cells: {packed.cells}{left_out}; {packed.size / 1e6:.3g} MB"
     return View({**asdict(packed), "path": str(packed.path)}, text)
 
 
