@@ -2,9 +2,11 @@
 
     python benchmarks/parity_sb3.py run --algorithm ppo --task walker-walk --seeds 5 --env-steps 300000 --folder F
     python benchmarks/parity_sb3.py table --folder F
+    python benchmarks/parity_sb3.py figure --folder F --out parity.png
 
 ``run`` leaves one file per run in the folder and passes by those that are there. ``table`` compares what is there: the
-score of the last evaluation and the mean over all (the area under the curve), with 95 % bootstrap intervals.
+score of the last evaluation and the mean over all (the area under the curve), with 95 % bootstrap intervals;
+``figure`` draws the curves with theirs.
 
 PPO plays eight environments; theirs has ``VecNormalize`` for observations and rewards, which ours does itself. SAC
 plays one. The hyper-parameters are the defaults of our configuration. Evaluations play the same ten episodes, with the
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -37,9 +40,11 @@ if __name__ == "__main__" and any(os.environ.get(name) != value for name, value 
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_THREAD, **KEEP_MEMORY})
 
 import numpy as np
+from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from analysis import stats
+from analysis.figures import drawing, style
 from m3po.api import transition
 from m3po.registry import agent_class, agent_config
 from suites.families import family
@@ -248,25 +253,28 @@ class Comparison:
         return rows
 
 
-def compare(folder: Path) -> list[Comparison]:
-    """What the files of a folder say of each setting, over the seeds that both implementations have."""
-    curves: dict[str, dict[str, dict[int, list[dict[str, Any]]]]] = defaultdict(lambda: defaultdict(dict))
+Rows = list[dict[str, Any]]
+"""Evaluations of a run, in their order."""
+
+
+def pairs(folder: Path) -> dict[str, dict[str, list[Rows]]]:
+    """The runs in a folder by setting and implementation, of the seeds that both implementations have."""
+    curves: dict[str, dict[str, dict[int, Rows]]] = defaultdict(lambda: defaultdict(dict))
     for file in sorted(folder.glob("*.jsonl")):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         of = rows[0]
         setting = f"{of['algorithm']}, {of['task']}, action repeat {of['action_repeat']}, {of['env_steps']:,} steps"
         curves[setting][of["implementation"]][of["seed"]] = rows
-    comparisons = []
-    for setting, found in curves.items():
-        if seeds := sorted(set(found[OURS]) & set(found[THEIRS])):
-            of_both = {who: [found[who][seed] for seed in seeds] for who in (OURS, THEIRS)}
-            comparisons += compare_setting(f"{setting}, {len(seeds)} seeds", of_both)
-    return comparisons
+    found = {}
+    for setting, runs in curves.items():
+        if seeds := sorted(set(runs[OURS]) & set(runs[THEIRS])):
+            found[f"{setting}, {len(seeds)} seeds"] = {w: [runs[w][seed] for seed in seeds] for w in (OURS, THEIRS)}
+    return found
 
 
-def compare_setting(setting: str, runs: dict[str, list[list[dict[str, Any]]]]) -> list[Comparison]:
+def compare_setting(setting: str, runs: dict[str, list[Rows]]) -> list[Comparison]:
     """Last evaluation, mean over evaluations, and speed; ``runs`` are rows of runs by implementation."""
-    summaries: dict[str, tuple[str, Callable[[list[dict[str, Any]]], float]]] = {
+    summaries: dict[str, tuple[str, Callable[[Rows], float]]] = {
         "steps/s of training": ("steps/s", lambda rows: rows[-1]["env_step"] / rows[-1]["seconds"])
     }
     for measure in ("return", "success") if any(row["success"] for row in runs[OURS][0]) else ("return",):
@@ -302,6 +310,32 @@ def print_tables(comparisons: Sequence[Comparison]) -> None:
         Console().print(table)
 
 
+def draw(found: dict[str, dict[str, list[Rows]]], out: Path) -> None:
+    """Mean return over seeds against environment steps, a panel for each setting."""
+    import matplotlib
+
+    with matplotlib.rc_context(style.RC):
+        figure = drawing.new_figure(style.WIDTH, 0.6 + 1.9 * math.ceil(len(found) / 3))
+        panels = figure.subplots(math.ceil(len(found) / 3), 3, squeeze=False).ravel()
+        for axes, (setting, runs) in zip(panels, found.items(), strict=False):
+            axes.set_title(setting.replace(", action", ",\naction"), fontsize=7)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            for who, paint in style.colours((OURS, THEIRS)).items():
+                steps = [row["env_step"] for row in runs[who][0]]
+                returns = np.array([[row["return"] for row in rows] for rows in runs[who]])
+                bands = [stats.aggregate(who, "mean", column[:, None]) for column in returns.T]
+                axes.plot(steps, [band.estimate for band in bands], color=paint, label=who)
+                if all(band.low is not None and band.high is not None for band in bands):
+                    low, high = ([getattr(band, end) for band in bands] for end in ("low", "high"))
+                    axes.fill_between(steps, low, high, color=paint, alpha=0.18, linewidth=0)
+        for axes in panels[len(found) :]:
+            axes.set_visible(False)
+        figure.supylabel("Return", fontsize=8.5)
+        figure.supxlabel("Environment steps (bands: 95 % bootstrap intervals over seeds)", fontsize=8.5)
+        panels[0].legend(fontsize=8)
+        figure.savefig(out)
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -315,17 +349,22 @@ def options() -> argparse.Namespace:
     run.add_argument("--slots", type=int, default=2, help="runs at a time")
     table = commands.add_parser("table", help="compare what was done")
     table.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    figure = commands.add_parser("figure", help="draw what was done")
+    figure.add_argument("--out", type=Path, required=True, help="file, such as parity.png")
     one = commands.add_parser("one", help="do one run (used by run)")
     one.add_argument("run", type=lambda text: Run(**json.loads(text)))
-    for command in (run, table, one):
+    for command in (run, table, figure, one):
         command.add_argument("--folder", type=Path, required=True)
     return parser.parse_args()
 
 
 def main() -> int:
     o = options()
+    if o.command == "figure":
+        draw(pairs(o.folder), o.out)
+        return 0
     if o.command == "table":
-        comparisons = compare(o.folder)
+        comparisons = [each for setting, runs in pairs(o.folder).items() for each in compare_setting(setting, runs)]
         measurements = [row for each in comparisons for row in each.measurements()]
         if o.json:
             print(json.dumps([{**asdict(row), "holds": row.holds} for row in measurements], indent=2))
