@@ -43,6 +43,11 @@ def show(title: str, measurements: Sequence[Measurement], as_json: bool) -> int:
     return int(any(each.holds is False for each in measurements))
 
 
+def number(value: float) -> str:
+    """Four digits, or all before the point."""
+    return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+
+
 def _print_table(title: str, measurements: Sequence[Measurement]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -51,7 +56,5 @@ def _print_table(title: str, measurements: Sequence[Measurement]) -> None:
     table.columns[1].justify = "right"
     for each in measurements:
         verdict = {True: "yes", False: "NO", None: ""}[each.holds]
-        table.add_row(
-            each.name, f"{each.value:,.4g}" if each.value < 1000 else f"{each.value:,.0f}", each.unit, each.bar, verdict
-        )
+        table.add_row(each.name, number(each.value), each.unit, each.bar, verdict)
     Console().print(table)

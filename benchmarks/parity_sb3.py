@@ -31,7 +31,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from _table import Measurement
+from _table import Measurement, number, show
 
 from m3po.bench.launch.local import KEEP_MEMORY, ONE_THREAD
 
@@ -235,10 +235,11 @@ class Comparison:
     theirs: stats.Estimate
     better: stats.Estimate
     """Probability that a run of ours is above one of theirs."""
+    rival: str = THEIRS
 
     def measurements(self) -> list[Measurement]:
         """Flat, for JSON; the bar, with enough seeds: ours is not shown to be worse."""
-        parts = {OURS: self.ours, THEIRS: self.theirs, f"P({OURS} > {THEIRS})": self.better}
+        parts = {OURS: self.ours, self.rival: self.theirs, f"P({OURS} > {self.rival})": self.better}
         rows = []
         for name, found in parts.items():
             unit = "share" if found is self.better else self.unit
@@ -256,25 +257,34 @@ class Comparison:
 Rows = list[dict[str, Any]]
 """Evaluations of a run, in their order."""
 
+Summary = tuple[str, Callable[[Rows], float]]
+"""Unit of a number, and how the rows of a run give it."""
 
-def pairs(folder: Path) -> dict[str, dict[str, list[Rows]]]:
+
+def setting_of(row: dict[str, Any]) -> str:
+    """What else than seed and implementation decides a run."""
+    return f"{row['algorithm']}, {row['task']}, action repeat {row['action_repeat']}, {row['env_steps']:,} steps"
+
+
+def pairs(
+    folder: Path, setting_of: Callable[[dict[str, Any]], str] = setting_of, rival: str = THEIRS
+) -> dict[str, dict[str, list[Rows]]]:
     """The runs in a folder by setting and implementation, of the seeds that both implementations have."""
     curves: dict[str, dict[str, dict[int, Rows]]] = defaultdict(lambda: defaultdict(dict))
     for file in sorted(folder.glob("*.jsonl")):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         of = rows[0]
-        setting = f"{of['algorithm']}, {of['task']}, action repeat {of['action_repeat']}, {of['env_steps']:,} steps"
-        curves[setting][of["implementation"]][of["seed"]] = rows
+        curves[setting_of(of)][of["implementation"]][of["seed"]] = rows
     found = {}
     for setting, runs in curves.items():
-        if seeds := sorted(set(runs[OURS]) & set(runs[THEIRS])):
-            found[f"{setting}, {len(seeds)} seeds"] = {w: [runs[w][seed] for seed in seeds] for w in (OURS, THEIRS)}
+        if seeds := sorted(set(runs[OURS]) & set(runs[rival])):
+            found[f"{setting}, {len(seeds)} seeds"] = {w: [runs[w][seed] for seed in seeds] for w in (OURS, rival)}
     return found
 
 
 def compare_setting(setting: str, runs: dict[str, list[Rows]]) -> list[Comparison]:
     """Last evaluation, mean over evaluations, and speed; ``runs`` are rows of runs by implementation."""
-    summaries: dict[str, tuple[str, Callable[[Rows], float]]] = {
+    summaries: dict[str, Summary] = {
         "steps/s of training": ("steps/s", lambda rows: rows[-1]["env_step"] / rows[-1]["seconds"])
     }
     for measure in ("return", "success") if any(row["success"] for row in runs[OURS][0]) else ("return",):
@@ -285,13 +295,29 @@ def compare_setting(setting: str, runs: dict[str, list[Rows]]) -> list[Compariso
                 lambda rows, of=measure: float(np.mean([row[of] for row in rows])),
             ),
         }
+    return compare_summaries(setting, runs, summaries)
+
+
+def compare_summaries(
+    setting: str, runs: dict[str, list[Rows]], summaries: dict[str, Summary], rival: str = THEIRS
+) -> list[Comparison]:
+    """Numbers of a setting by their labels."""
     comparisons = []
-    for name, (unit, summary) in summaries.items():
-        ours, theirs = (np.array([[summary(rows)] for rows in runs[who]]) for who in (OURS, THEIRS))
-        estimates = stats.aggregate(OURS, "mean", ours), stats.aggregate(THEIRS, "mean", theirs)
-        better = stats.probability_of_improvement((OURS, THEIRS), (ours, theirs))
-        comparisons.append(Comparison(setting, len(ours), name, unit, *estimates, better))
+    for label, (unit, summary) in summaries.items():
+        ours, theirs = (np.array([[summary(rows)] for rows in runs[who]]) for who in (OURS, rival))
+        estimates = stats.aggregate(OURS, "mean", ours), stats.aggregate(rival, "mean", theirs)
+        better = stats.probability_of_improvement((OURS, rival), (ours, theirs))
+        comparisons.append(Comparison(setting, len(ours), label, unit, *estimates, better, rival))
     return comparisons
+
+
+def show_comparisons(comparisons: Sequence[Comparison], as_json: bool) -> int:
+    """Print them as tables or as JSON; returns the exit code, 1 when a bar is missed."""
+    measurements = [row for each in comparisons for row in each.measurements()]
+    if as_json:
+        return show("", measurements, as_json)
+    print_tables(comparisons)
+    return int(any(row.holds is False for row in measurements))
 
 
 def print_tables(comparisons: Sequence[Comparison]) -> None:
@@ -300,11 +326,12 @@ def print_tables(comparisons: Sequence[Comparison]) -> None:
     from rich.table import Table
 
     def text(found: stats.Estimate) -> str:
-        interval = "" if found.low is None else f" [{found.low:.4g}, {found.high:.4g}]"
-        return f"{found.estimate:.4g}{interval}"
+        if found.low is None or found.high is None or found.low == found.high:
+            return number(found.estimate)
+        return f"{number(found.estimate)} [{number(found.low)}, {number(found.high)}]"
 
-    for setting, rows in groupby(comparisons, key=lambda each: each.setting):
-        table = Table("", OURS, THEIRS, f"P({OURS} > {THEIRS})", title=setting)
+    for (setting, rival), rows in groupby(comparisons, key=lambda each: (each.setting, each.rival)):
+        table = Table("", OURS, rival, f"P({OURS} > {rival})", title=setting)
         for each in rows:
             table.add_row(each.label, text(each.ours), text(each.theirs), text(each.better))
         Console().print(table)
@@ -365,12 +392,7 @@ def main() -> int:
         return 0
     if o.command == "table":
         comparisons = [each for setting, runs in pairs(o.folder).items() for each in compare_setting(setting, runs)]
-        measurements = [row for each in comparisons for row in each.measurements()]
-        if o.json:
-            print(json.dumps([{**asdict(row), "holds": row.holds} for row in measurements], indent=2))
-        else:
-            print_tables(comparisons)
-        return int(any(row.holds is False for row in measurements))
+        return show_comparisons(comparisons, o.json)
     if o.command == "one":
         one(o.run, o.folder)
         return 0
