@@ -21,6 +21,7 @@ import math
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -198,8 +199,7 @@ def train_theirs(run: Run, env: VectorEnv, curve: Curve) -> None:
 def one(run: Run, folder: Path) -> None:
     """Do a run and write its file."""
     train = train_ours if run.implementation == OURS else train_theirs
-    unfinished = folder / f"{run.file_name}.part"
-    unfinished.unlink(missing_ok=True)
+    unfinished = folder / f"{run.file_name}.{os.getpid()}.part"  # two at the same run must not write into one file
     with (
         closing(run.environments(NUM_ENVS[run.algorithm], "train")) as env,
         closing(run.environments(EPISODES, "evaluate")) as shown,
@@ -345,7 +345,7 @@ def draw(found: dict[str, dict[str, list[Rows]]], out: Path) -> None:
         figure = drawing.new_figure(style.WIDTH, 0.6 + 1.9 * math.ceil(len(found) / 3))
         panels = figure.subplots(math.ceil(len(found) / 3), 3, squeeze=False).ravel()
         for axes, (setting, runs) in zip(panels, found.items(), strict=False):
-            axes.set_title(setting.replace(", action", ",\naction"), fontsize=7)
+            axes.set_title(textwrap.fill(setting, 30), fontsize=7)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             for who, paint in style.colours((OURS, THEIRS)).items():
                 steps = [row["env_step"] for row in runs[who][0]]
