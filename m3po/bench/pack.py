@@ -6,6 +6,7 @@ not finished, from their beginning.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -49,7 +50,7 @@ def pack(study: StudyFolder, out: Path | None = None) -> Packed:
         raise StoreError(f"{path} should be the name of a file that ends with {SUFFIX}")
     cells = [CellFolder(found.parent) for found in sorted(folder.rglob("cell.json"))]
     unfinished = {cell.path for cell in cells if cell.status().state not in FINAL}
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained("write", path):
         try:
             with tarfile.open(temporary, "w:xz") as archive:
