@@ -26,11 +26,13 @@ class Measurement:
         return self.value >= float(limit) if relation == ">=" else self.value < float(limit)
 
 
-def options(description: str) -> argparse.Namespace:
-    """``quick`` and ``json`` from the command line."""
+def options(description: str, devices: Sequence[str] = ()) -> argparse.Namespace:
+    """``quick`` and ``json`` from the command line, and which of ``devices``, the first by default."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="short measurements: does it run, not how fast")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    if devices:
+        parser.add_argument("--device", choices=devices, default=devices[0], help="where the agents compute")
     return parser.parse_args()
 
 

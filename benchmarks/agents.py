@@ -1,4 +1,5 @@
-"""What the agents cost on one core: a decision for 1, 8 and 50 environments, an update, a run end to end, memory.
+"""What the agents cost on one core, or one core and a GPU: a decision for 1, 8 and 50 environments, an update, a run
+end to end, memory.
 
 Planning is held against the machine itself: the same matrix products, alone, in the same run.
 """
@@ -35,12 +36,22 @@ from suites.spec import Task
 from suites.vector import VectorEnv, env_spec
 
 PRESETS = {
-    "m3po": ("small", "default"),
-    "ppo": ("small",),
-    "sac": ("small",),
-    "tdmpc2": ("nano", "size1"),
-    "dreamerv3": ("nano", "size1m"),
+    "cpu": {
+        "m3po": ("small", "default"),
+        "ppo": ("small",),
+        "sac": ("small",),
+        "tdmpc2": ("nano", "size1"),
+        "dreamerv3": ("nano", "size1m"),
+    },
+    "cuda": {
+        "m3po": ("small", "default"),
+        "ppo": ("default",),
+        "sac": ("default",),
+        "tdmpc2": ("size5", "size48"),
+        "dreamerv3": ("size12m", "size200m"),
+    },
 }
+"""Of each agent, by device; the run end to end is the first one's."""
 SHORT = {"dreamerv3": 4_000, "tdmpc2": 8_000}
 """Environment steps of the run end to end where 20,000 would take minutes."""
 NUM_ENVS = (1, 8, 50)
@@ -53,24 +64,25 @@ def tasks() -> Sequence[Task]:
 
 
 def best(call: Callable[[], object], seconds: float) -> float:
-    """Milliseconds of the fastest call within ``seconds``: what else the machine does only ever adds."""
+    """Milliseconds of the fastest call within ``seconds``: what else the machine does only ever adds.
+
+    A call ends when the GPU, where it uses one, has done its part.
+    """
+    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
     call()
+    wait()
     fastest, until = float("inf"), time.perf_counter() + seconds
     while (start := time.perf_counter()) < until:
         call()
+        wait()
         fastest = min(fastest, time.perf_counter() - start)
     return 1000 * fastest
 
 
-def make(name: str, preset: str, spec: EnvSpec) -> Agent:
-    """An agent at seed 0 on the CPU."""
+def filled(name: str, preset: str, spec: EnvSpec, device: str) -> Agent:
+    """An agent at seed 0 that remembers 100 decisions of 8 environments."""
     kind = agent_class(name)
-    return kind(spec, kind.Config(preset=preset), seed=0, device="cpu")
-
-
-def filled(name: str, preset: str, spec: EnvSpec) -> Agent:
-    """An agent that remembers 100 decisions of 8 environments."""
-    agent = make(name, preset, spec)
+    agent = kind(spec, kind.Config(preset=preset), seed=0, device=device)
     with closing(VectorEnv(tasks(), 8, seed=0, stream="train")) as env:
         step, carry = env.reset(), agent.initial_carry(8)
         for _ in range(100):
@@ -119,7 +131,7 @@ def matrix_products(call: Callable[[], object]) -> Callable[[], object]:
     products: list[tuple[Tensor, nn.Linear]] = []
     with linear_layers(products):
         call()
-    prepared = [(x, layer.weight.detach().t(), torch.empty(x.shape[0], layer.out_features)) for x, layer in products]
+    prepared = [(x, layer.weight.detach().t(), x.new_empty(x.shape[0], layer.out_features)) for x, layer in products]
 
     def multiply() -> None:
         for x, weight, out in prepared:
@@ -128,11 +140,11 @@ def matrix_products(call: Callable[[], object]) -> Callable[[], object]:
     return multiply
 
 
-def decisions(name: str, preset: str, spec: EnvSpec, seconds: float) -> list[Measurement]:
+def decisions(name: str, preset: str, spec: EnvSpec, device: str, seconds: float) -> list[Measurement]:
     """Milliseconds per decision; for M3PO also how much of it the machine needs for the matrix products alone."""
     rows = []
     for num_envs in NUM_ENVS:
-        agent = filled(name, preset, spec)
+        agent = filled(name, preset, spec, device)
         past_the_start(agent)
         call = decide(agent, spec, num_envs)
         taken = best(call, seconds)
@@ -140,14 +152,14 @@ def decisions(name: str, preset: str, spec: EnvSpec, seconds: float) -> list[Mea
         rows.append(Measurement(label, taken, "ms"))
         if isinstance(agent, M3PO):
             share = best(matrix_products(call), seconds) / taken
-            bar = ">= 0.40" if num_envs == NUM_ENVS[-1] else None
+            bar = ">= 0.40" if num_envs == NUM_ENVS[-1] and device == "cpu" else None
             rows.append(Measurement(f"{label}: the machine's time for its matrix products", share, "share", bar))
     return rows
 
 
-def gradient_step(name: str, preset: str, spec: EnvSpec, seconds: float) -> list[Measurement]:
+def gradient_step(name: str, preset: str, spec: EnvSpec, device: str, seconds: float) -> list[Measurement]:
     """Milliseconds per update of a rival that learns from replay."""
-    agent = filled(name, preset, spec)
+    agent = filled(name, preset, spec, device)
     past_the_start(agent)
 
     def learn() -> None:
@@ -160,14 +172,14 @@ def gradient_step(name: str, preset: str, spec: EnvSpec, seconds: float) -> list
     return [Measurement(f"{name} {preset}: whole update", best(learn, seconds), "ms")]
 
 
-def updates(preset: str, spec: EnvSpec, seconds: float) -> list[Measurement]:
+def updates(preset: str, spec: EnvSpec, device: str, seconds: float) -> list[Measurement]:
     """Milliseconds per update of the world model and of the policy of M3PO."""
-    agent = filled("m3po", preset, spec)
+    agent = filled("m3po", preset, spec, device)
     assert isinstance(agent, M3PO)
     c = agent.config
     assert agent.replay is not None
-    batch = agent.replay.sample(c.batch, c.model_horizon, agent.sampling)
-    noise = torch.zeros(batch["action"].shape)
+    batch = agent.replay.sample(c.batch, c.model_horizon, agent.sampling, device)
+    noise = torch.zeros_like(batch["action"])
 
     def model() -> Tensor:
         loss = model_loss(agent.model, agent.target, batch, agent.gamma, noise, c, terminates=False)
@@ -186,16 +198,16 @@ def updates(preset: str, spec: EnvSpec, seconds: float) -> list[Measurement]:
     ]
 
 
-def end_to_end(name: str, preset: str, env_steps: int) -> list[Measurement]:
+def end_to_end(name: str, preset: str, device: str, env_steps: int) -> list[Measurement]:
     """Environment steps per second of a cell on cartpole-swingup, evaluation aside, and its memory."""
     changes = ["tasks.names=[cartpole-swingup]", f"agents.{name}={{preset: {preset}}}"]
     if name == "m3po":
         changes.append("agents.m3po.updates_per_step=0.25")
     with cell_of("lite", name, env_steps, changes) as folder:
-        finish(folder)
+        finish(folder, device=device)
         row, memory = folder.metrics.rows()[-1], folder.status().peak_memory_mb
     label = f"{name} {preset}: cartpole-swingup end to end"
-    bar = ">= 200" if (name, preset) == ("m3po", "small") else None
+    bar = ">= 200" if (name, preset, device) == ("m3po", "small", "cpu") else None
     assert memory is not None
     return [
         Measurement(label, row["env_step"] / row["seconds"], "steps/s", bar),
@@ -204,19 +216,21 @@ def end_to_end(name: str, preset: str, env_steps: int) -> list[Measurement]:
 
 
 def main() -> int:
-    arguments = options(__doc__)
-    seconds = 0.2 if arguments.quick else 3.0
+    arguments = options(__doc__, devices=tuple(PRESETS))
+    seconds, device = 0.2 if arguments.quick else 3.0, arguments.device
+    if device == "cuda":
+        torch.zeros((), device=device)  # Starts it, so that `best` waits for it.
     spec = env_spec(tasks())
     rows = []
-    for name, presets in PRESETS.items():
+    for name, presets in PRESETS[device].items():
         for preset in presets:
-            rows += decisions(name, preset, spec, seconds)
+            rows += decisions(name, preset, spec, device, seconds)
             if name == "m3po":
-                rows += updates(preset, spec, seconds)
+                rows += updates(preset, spec, device, seconds)
             elif name != "ppo":  # whose updates are whole rollouts: see the steps/s
-                rows += gradient_step(name, preset, spec, seconds)
-        rows += end_to_end(name, presets[0], 4_000 if arguments.quick else SHORT.get(name, 20_000))
-    return show("The agents, one core", rows, arguments.json)
+                rows += gradient_step(name, preset, spec, device, seconds)
+        rows += end_to_end(name, presets[0], device, 4_000 if arguments.quick else SHORT.get(name, 20_000))
+    return show(f"The agents, one core{' and a GPU' * (device == 'cuda')}", rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ def cell_of(suite: str, agent: str, env_steps: int, changes: Sequence[str] = ())
         yield folder
 
 
-def finish(folder: CellFolder, watch: Callable[[int], None] = lambda leader: None) -> None:
+def finish(folder: CellFolder, watch: Callable[[int], None] = lambda leader: None, device: str = "cpu") -> None:
     """Run a cell to its end, calling ``watch`` with its process group now and then."""
-    job = LocalLauncher(slots=1, env_processes=PROCESSES).start(folder)
+    job = LocalLauncher(slots=1, device=device, env_processes=PROCESSES).start(folder)
     try:
         while (code := job.poll()) is None:
             watch(job.process.pid)

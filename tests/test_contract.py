@@ -3,74 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from m3po.api import PARAMETERS, UPDATES, EnvSpec, transition
+from m3po.api import PARAMETERS, UPDATES, EnvSpec
 from m3po.testing import check_agent
-from suites.vector import VectorEnv
-from tests.baselines.toys import TASKS
-
-# So small that each agent updates several times within the battery's few decisions.
-M3PO = {
-    "latent": 8,
-    "hidden": 8,
-    "bins": 11,
-    "task_embedding": 4,
-    "samples": 8,
-    "batch": 4,
-    "updates_per_step": 0.1,
-    "learning_starts": 24,
-    "rollout_size": 18,
-}
-TINY: Mapping[str, Mapping[str, Any]] = {
-    "random": {},
-    "ppo": {"hidden": (8,), "rollout_size": 24, "minibatch_size": 8, "epochs": 2},
-    "sac": {"hidden": (8,), "batch_size": 4, "learning_starts": 4, "updates_per_step": 0.4},
-    "tdmpc2": {
-        "enc_dim": 8,
-        "mlp_dim": 8,
-        "latent_dim": 8,
-        "task_dim": 4,
-        "num_q": 3,
-        "num_bins": 11,
-        "iterations": 2,
-        "num_samples": 12,
-        "num_pi_trajs": 4,
-        "num_elites": 4,
-        "batch_size": 4,
-        "updates_per_step": 0.4,
-        "seed_steps": 24,
-        "seed_episodes": 0,
-        "replay_capacity": 60,
-    },
-    "m3po": M3PO,
-    "dreamerv3": {
-        "deter": 8,
-        "hidden": 8,
-        "stoch": 2,
-        "classes": 4,
-        "blocks": 2,
-        "units": 8,
-        "layers": 1,
-        "depth": 1,
-        "bins": 11,
-        "batch_size": 2,
-        "batch_length": 4,
-        "imagination": 3,
-        "train_ratio": 1.0,
-        "warmup": 5,
-        "learning_starts": 24,
-        "replay_capacity": 60,
-    },
-}
-OURS = ("baselines.", "m3po.")
-SEEING = ("random", "dreamerv3")
-AGENTS = {point.name: point for point in entry_points(group="m3po.agents") if point.value.startswith(OURS)}
+from tests.builtin import AGENTS, M3PO, SEEING, TINY, lived
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -106,21 +47,10 @@ def test_an_agent_of_vectors_says_so_when_it_is_shown_images(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(AGENTS) - {"random"}))
 def test_an_agent_of_ours_tells_its_gradient_updates_and_its_size(name: str) -> None:
-    agent_class = AGENTS[name].load()
-    told: list[float] = []
-    sizes: set[float] = set()
-    with VectorEnv(TASKS[:1], 3, seed=0, stream="train") as env:
-        agent = agent_class(env.spec, agent_class.Config(**TINY[name]), seed=0, device="cpu")
-        step, carry = env.reset(), agent.initial_carry(3)
-        for _ in range(32):
-            decision = agent.act(carry, step.observation, step.first, step.task, explore=True)
-            following = env.step(decision.action)
-            agent.observe(transition(step, decision, following))
-            if metrics := agent.update():
-                told.append(metrics[UPDATES])
-                sizes.add(metrics[PARAMETERS])
-            step, carry = following, decision.carry
-    assert told[0] >= 1
-    assert all(before < after for before, after in pairwise(told))
+    told = [metrics for _, metrics, _, _ in lived(name) if metrics]
+    updates = [metrics[UPDATES] for metrics in told]
+    sizes = {metrics[PARAMETERS] for metrics in told}
+    assert updates[0] >= 1
+    assert all(before < after for before, after in pairwise(updates))
     assert len(sizes) == 1
     assert sizes.pop() > 10

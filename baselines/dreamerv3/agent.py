@@ -20,7 +20,14 @@ from baselines.dreamerv3.replay import ArrivalReplay
 from baselines.dreamerv3.rssm import State, forget
 from m3po.api import AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.seeding import generator, numpy_generator
-from m3po.kit.state import load_state, numpy_generator_state, restore_numpy_generator, save_state
+from m3po.kit.state import (
+    generator_state,
+    load_state,
+    numpy_generator_state,
+    restore_generator,
+    restore_numpy_generator,
+    save_state,
+)
 
 __all__ = ["Belief", "DreamerV3"]
 
@@ -106,7 +113,7 @@ class DreamerV3:
             "dreamerv3",
             {
                 "learner": self.learner.state(),
-                "acting": self.acting.get_state(),
+                "acting": generator_state(self.acting),
                 "sampling": numpy_generator_state(self.sampling),
                 "replay": None if self.replay is None else self.replay.state(),
                 "transitions": self.transitions,
@@ -119,7 +126,7 @@ class DreamerV3:
         """Become what :meth:`save` wrote; returns the carry saved with it."""
         saved: dict[str, Any] = load_state(directory, "dreamerv3")
         self.learner.restore(saved["learner"])
-        self.acting.set_state(saved["acting"])
+        restore_generator(self.acting, saved["acting"])
         restore_numpy_generator(self.sampling, saved["sampling"])
         self.replay = None
         if saved["replay"] is not None:

@@ -28,6 +28,7 @@ from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.normalize import PercentileScale
 from m3po.kit.returns import lambda_returns
 from m3po.kit.seeding import generator, initialised_from
+from m3po.kit.state import generator_state, restore_generator
 
 __all__ = ["Imagined", "Learner"]
 
@@ -208,11 +209,11 @@ class Learner:
         return {
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state(),
-            "generator": self.generator.get_state(),
+            "generator": generator_state(self.generator),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what :meth:`state` described."""
         self.modules.load_state_dict(state["modules"])
         self.optimizer.restore(state["optimizer"])
-        self.generator.set_state(state["generator"])
+        restore_generator(self.generator, state["generator"])

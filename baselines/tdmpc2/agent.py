@@ -99,8 +99,9 @@ class TDMPC2:
         self.noise = generator(seed, "noise", self.device)
         self.choices = numpy_generator(seed, "heads")
         self.sampling = numpy_generator(seed, "replay")
-        evaluation = generator(seed, "evaluation", self.device), numpy_generator(seed, "evaluation")
-        self.evaluation_noise = Noise.draw(config, _EVALUATION_NOISES, spec.action_dim, *evaluation)
+        evaluation = generator(seed, "evaluation"), numpy_generator(seed, "evaluation")
+        self.evaluation_noise = Noise.draw(config, _EVALUATION_NOISES, spec.action_dim, *evaluation).to(self.device)
+        """Drawn on the host, so that an agent evaluates alike on every device."""
 
         self.replay: SequenceReplay | None = None
         self.seed_decisions = config.seed_decisions(spec.max_episode_steps)

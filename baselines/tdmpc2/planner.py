@@ -75,6 +75,10 @@ class Noise(NamedTuple):
         )
         return Noise(policy, candidates, last, self.heads, self.gumbel.index_select(1, column), action)
 
+    def to(self, device: torch.device) -> Noise:
+        """The same numbers on ``device``."""
+        return Noise(*(part.to(device) if isinstance(part, Tensor) else part for part in self))  # type: ignore[arg-type]
+
 
 def draw_heads(num_q: int, stream: np.random.Generator) -> list[int]:
     """Two different heads of ``num_q``; drawn on the host, which chooses the networks to call."""

@@ -78,6 +78,9 @@ class M3PO:
         self.fresh = FreshUpdate(self.model, spec, config, self.gamma) if config.actor_data == "fresh" else None
         self.replay: SequenceReplay | None = None
         self.noise = generator(seed, "noise", self.device)
+        shape = (config.iterations, config.horizon, config.samples, 1, spec.action_dim)
+        self.evaluation_noise = _normal(shape, generator(seed, "evaluation")).to(self.device)
+        """Drawn on the host, so that an agent evaluates alike on every device."""
         self.sampling = numpy_generator(seed, "replay")
         self.env_step = 0
         self.rows = 0
@@ -144,12 +147,9 @@ class M3PO:
     def _planning_noise(self, num_envs: int, *, explore: bool) -> Tensor:
         """Candidate noise ``[I, H, S, N, A]``; evaluation uses the same numbers for every decision and environment, so
         that it is a function of what it sees and leaves training's stream alone."""
-        c = self.config
-        shape = (c.iterations, c.horizon, c.samples, num_envs, self.spec.action_dim)
-        if explore:
-            return _normal(shape, self.noise)
-        fixed = _normal((*shape[:3], 1, shape[4]), generator(self.seed, "evaluation", self.device))
-        return fixed.expand(shape)
+        *candidates, _, action_dim = self.evaluation_noise.shape
+        shape = (*candidates, num_envs, action_dim)
+        return _normal(shape, self.noise) if explore else self.evaluation_noise.expand(shape)
 
     # Learning
 

@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from m3po.kit.seeding import derive
+
 __all__ = [
     "generator_state",
     "load_state",
@@ -81,8 +83,15 @@ def generator_state(generator: torch.Generator) -> Tensor:
 
 
 def restore_generator(generator: torch.Generator, state: Tensor) -> None:
-    """Set a torch generator to a state of :func:`generator_state`."""
-    generator.set_state(state)
+    """Set a torch generator to a state of :func:`generator_state`.
+
+    Devices have generators of different kinds. The state of another kind becomes a seed: what was saved on a GPU can be
+    played, and goes on, on a CPU, with other random numbers.
+    """
+    if state.shape == generator.get_state().shape:
+        generator.set_state(state)
+    else:
+        generator.manual_seed(derive(0, state.numpy().tobytes().hex()))
 
 
 def numpy_generator_state(generator: np.random.Generator) -> dict[str, Any]:

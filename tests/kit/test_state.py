@@ -89,6 +89,18 @@ def test_generators_go_on_where_they_were(tmp_path: Path) -> None:
     assert np.array_equal(fresh_numpy.normal(size=3), expected[1])
 
 
+def test_a_state_of_another_device_becomes_a_seed() -> None:
+    """A GPU's generator has a state of 16 bytes, the host's of 5,056."""
+    drawn = []
+    for state in (torch.arange(16, dtype=torch.uint8), torch.arange(16, dtype=torch.uint8), torch.zeros(16).byte()):
+        stream = generator(0, "act")
+        restore_generator(stream, state)
+        drawn.append(torch.rand(3, generator=stream))
+    first, same, other = drawn
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
 def test_streams_differ_by_seed_and_by_name() -> None:
     seeds = {derive(seed, name) for seed in range(50) for name in ("act", "minibatches")}
     assert len(seeds) == 100
