@@ -283,10 +283,8 @@ def pairs(
 
 
 def compare_setting(setting: str, runs: dict[str, list[Rows]]) -> list[Comparison]:
-    """Last evaluation, mean over evaluations, and speed; ``runs`` are rows of runs by implementation."""
-    summaries: dict[str, Summary] = {
-        "steps/s of training": ("steps/s", lambda rows: rows[-1]["env_step"] / rows[-1]["seconds"])
-    }
+    """Last evaluation and mean over evaluations; ``runs`` are rows of runs by implementation."""
+    summaries: dict[str, Summary] = {}
     for measure in ("return", "success") if any(row["success"] for row in runs[OURS][0]) else ("return",):
         summaries |= {
             f"{measure}, last evaluation": (measure, lambda rows, of=measure: rows[-1][of]),

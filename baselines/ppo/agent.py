@@ -14,12 +14,12 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines.ppo.acting import NumpyPolicy
 from baselines.ppo.config import PPOConfig
+from baselines.ppo.gradients import PolicyLoss, policy_gradient, value_gradient
 from baselines.ppo.model import ActorCritic
 from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import gaussian_log_prob
@@ -29,11 +29,12 @@ from m3po.kit.returns import gae
 from m3po.kit.rollout import Rollout
 from m3po.kit.seeding import generator, initialised_from
 from m3po.kit.state import generator_state, load_state, restore_generator, save_state
-from m3po.kit.trust_region import approximate_kl, clipped_surrogate
+from m3po.kit.trust_region import approximate_kl
 
 __all__ = ["PPO"]
 
-_GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
+_WIDE = 10_000_000
+"""Rows times parameters of a gradient step from which half of it is worth handing to a thread."""
 _LIMIT = 10.0  # of normalised observations and rewards, as in CleanRL
 
 
@@ -133,23 +134,22 @@ class PPO:
         return {**metrics, **_explained_variance(batch), **about}
 
     def _optimise(self, batch: _Batch) -> Metrics:
-        """Gradient steps on one rollout; the metrics are means over them.
-
-        Actor and critic share no weights, so the critic's half of a step is worked out in a thread beside the actor's.
-        """
+        """Gradient steps on one rollout; the metrics are means over them."""
         config = self.config
         losses: list[tuple[Tensor, Tensor, Tensor]] = []
         log_ratios: list[Tensor] = []
+        # Actor and critic share no weights: where it pays, the critic's half of a step is done in a thread beside.
+        wide = config.minibatch_size * self.optimizer.parameters.numel() >= _WIDE
         with ThreadPoolExecutor(max_workers=1) as beside:
             for minibatch in self._minibatches(batch):
-                self.optimizer.zero_grad()
-                critic = beside.submit(self._critic_gradient, minibatch)
-                policy_loss, entropy, log_ratio = self._actor_gradient(minibatch)
-                losses.append((policy_loss, critic.result(), entropy))
-                log_ratios.append(log_ratio)
+                critic = beside.submit(self._critic_gradient, minibatch) if wide else None
+                policy = self._actor_gradient(minibatch)
+                value_loss = self._critic_gradient(minibatch) if critic is None else critic.result()
+                losses.append((policy.loss, value_loss, policy.entropy))
+                log_ratios.append(policy.log_ratio)
                 self.optimizer.clip_grad_norm(config.max_grad_norm)
                 self.optimizer.step()
-                if config.target_kl is not None and _kl(log_ratio) > 1.5 * config.target_kl:
+                if config.target_kl is not None and _kl(policy.log_ratio) > 1.5 * config.target_kl:
                     break
         policy_loss, value_loss, entropy = torch.tensor(losses).mean(0)
         log_ratio = torch.cat(log_ratios)
@@ -162,29 +162,14 @@ class PPO:
             "clip_fraction": clipped.float().mean().item(),
         }
 
-    def _actor_gradient(self, minibatch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss and entropy of the policy, whose gradients are taken, and log πθ − log πθ_old ``[B]``."""
-        policy = self.model.policy(minibatch.features)
-        log_prob = gaussian_log_prob(policy, minibatch.action, minibatch.action_mask)
-        surrogate = clipped_surrogate(log_prob, minibatch.log_prob, minibatch.advantage, self.config.clip)
-        policy_loss = -surrogate.mean()
-        entropy = (minibatch.action_mask * (self.model.log_std + _GAUSSIAN_ENTROPY)).sum(-1).mean()
-        (policy_loss - self.config.entropy_coef * entropy).backward()  # type: ignore[no-untyped-call]
-        return policy_loss.detach(), entropy.detach(), (log_prob - minibatch.log_prob).detach()
+    def _actor_gradient(self, minibatch: _Batch) -> PolicyLoss:
+        b, c = minibatch, self.config
+        given = b.features, b.action, b.action_mask, b.log_prob, b.advantage
+        return policy_gradient(self.model, *given, clip=c.clip, entropy_coef=c.entropy_coef)
 
     def _critic_gradient(self, minibatch: _Batch) -> Tensor:
-        """Loss of the values, whose gradient is taken."""
-        value_loss = self._value_loss(minibatch)
-        (self.config.value_coef * value_loss).backward()  # type: ignore[no-untyped-call]
-        return value_loss.detach()
-
-    def _value_loss(self, minibatch: _Batch) -> Tensor:
-        value = self.model.value(minibatch.features)
-        if self.config.value_clip is None:
-            return F.mse_loss(value, minibatch.target)
-        limit = self.config.value_clip
-        near = minibatch.value + (value - minibatch.value).clamp(-limit, limit)
-        return torch.maximum((value - minibatch.target) ** 2, (near - minibatch.target) ** 2).mean()
+        b, c = minibatch, self.config
+        return value_gradient(self.model, b.features, b.value, b.target, clip=c.value_clip, coef=c.value_coef)
 
     @torch.no_grad()
     def _log_prob(self, rows: dict[str, Tensor]) -> Tensor:

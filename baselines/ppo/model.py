@@ -7,21 +7,48 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m3po.kit.distributions import Gaussian
 from m3po.kit.nets import orthogonal_
 
-__all__ = ["ActorCritic"]
+__all__ = ["ActorCritic", "TanhMLP"]
 
 
-def _tanh_mlp(inputs: int, hidden: Sequence[int], outputs: int, gain: float) -> nn.Sequential:
+class TanhMLP(nn.Sequential):
     """Tanh layers with orthogonal weights of gain √2 and an output layer of gain ``gain``."""
-    sizes = [inputs, *hidden]
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(sizes):
-        layers += [orthogonal_(nn.Linear(a, b), math.sqrt(2)), nn.Tanh()]
-    return nn.Sequential(*layers, orthogonal_(nn.Linear(sizes[-1], outputs), gain))
+
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, gain: float) -> None:
+        sizes = [inputs, *hidden]
+        layers: list[nn.Module] = []
+        for a, b in itertools.pairwise(sizes):
+            layers += [orthogonal_(nn.Linear(a, b), math.sqrt(2)), nn.Tanh()]
+        super().__init__(*layers, orthogonal_(nn.Linear(sizes[-1], outputs), gain))
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """What goes into each linear layer for ``x [B, D]``, and what comes out of the last: for the way back."""
+        found = [x]
+        *hidden, last = self._linear
+        for layer in hidden:
+            found.append(F.linear(found[-1], layer.weight, layer.bias).tanh_())
+        return [*found, F.linear(found[-1], last.weight, last.bias)]
+
+    def backpropagate(self, outputs: list[Tensor], gradient: Tensor) -> None:
+        """Set the parameters' ``grad`` from the loss's ``gradient [B, outputs]`` with respect to the last output.
+
+        ``grad`` must be there: its memory is kept.
+        """
+        for index, layer in reversed(list(enumerate(self._linear))):
+            weight, bias = layer.weight, layer.bias
+            torch.mm(gradient.t(), outputs[index], out=weight.grad)
+            torch.sum(gradient, 0, out=bias.grad)
+            if index:
+                gradient = torch.ops.aten.tanh_backward(gradient @ weight, outputs[index])
+
+    @property
+    def _linear(self) -> list[nn.Linear]:
+        return [layer for layer in self if isinstance(layer, nn.Linear)]
 
 
 class ActorCritic(nn.Module):
@@ -30,8 +57,8 @@ class ActorCritic(nn.Module):
     def __init__(self, inputs: int, hidden: Sequence[int], action_dim: int, initial_std: float) -> None:
         super().__init__()
         # A small last layer makes the first policy the same in every state.
-        self.actor = _tanh_mlp(inputs, hidden, action_dim, gain=0.01)
-        self.critic = _tanh_mlp(inputs, hidden, 1, gain=1.0)
+        self.actor = TanhMLP(inputs, hidden, action_dim, gain=0.01)
+        self.critic = TanhMLP(inputs, hidden, 1, gain=1.0)
         self.log_std = nn.Parameter(torch.full((action_dim,), math.log(initial_std)))
 
     def policy(self, features: Tensor) -> Gaussian:

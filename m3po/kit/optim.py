@@ -82,7 +82,8 @@ class FlatAdam:
 
 def clip_grad_norm(optimizers: Sequence[FlatAdam], limit: float) -> Tensor:
     """Shorten the gradients of several optimisers together to length ``limit``; returns their length before."""
-    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(o.gradient) for o in optimizers]))
+    norms = [torch.linalg.vector_norm(optimizer.gradient) for optimizer in optimizers]
+    norm: Tensor = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
     factor = (limit / (norm + 1e-6)).clamp(max=1.0)
     for optimizer in optimizers:
         optimizer.gradient.mul_(factor)

@@ -214,7 +214,7 @@ def test_value_clip_takes_the_larger_error() -> None:
     one = torch.ones(1)
     minibatch = _Batch(torch.ones(1, 3), one, one, one, value=0 * one, advantage=one, target=2 * one)
     # V = 1 errs by (1 − 2)² = 1; near the old value 0 it is 0.5, which errs by (0.5 − 2)² = 2.25.
-    assert agent._value_loss(minibatch).item() == pytest.approx(2.25)
+    assert agent._critic_gradient(minibatch).item() == pytest.approx(2.25)
 
 
 def test_advantages_are_normalised_within_each_task() -> None:
