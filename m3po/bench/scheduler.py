@@ -13,7 +13,7 @@ from types import FrameType
 from m3po.bench.launch import Job, Launcher
 from m3po.bench.records import FINAL, CellStatus
 from m3po.bench.run import BUSY, EXIT_CODES, OUT_OF_SPACE
-from m3po.bench.session import HUNG
+from m3po.bench.session import HANG_SIGNAL, HUNG
 from m3po.bench.store import CellFolder, StoreError
 
 __all__ = ["Interrupt", "run_cells"]
@@ -185,7 +185,7 @@ def _cause(code: int, status: CellStatus) -> str:
     """Why a worker ended, for the user."""
     if code == OUT_OF_SPACE:
         return "no space left on the disk; free some space and run the same command again"
-    if code == HUNG:
+    if code in (HUNG, -HANG_SIGNAL, 128 + HANG_SIGNAL):
         return "an environment hangs in a step; log.txt shows where. Run the same command again to go on"
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         memory = f" (its peak was {status.peak_memory_mb:.0f} MB)" if status.peak_memory_mb else ""

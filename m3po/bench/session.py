@@ -6,6 +6,7 @@ import faulthandler
 import math
 import os
 import resource
+import signal
 import socket
 import sys
 import threading
@@ -24,7 +25,7 @@ from m3po.bench.store import CellFolder, StoreError
 from suites.spec import Episode, VectorStep
 from suites.vector import VectorEnv
 
-__all__ = ["HUNG", "CellSession", "Heartbeat", "StopRequest"]
+__all__ = ["HANG_SIGNAL", "HUNG", "CellSession", "Heartbeat", "StopRequest"]
 
 CHECKPOINT_SECONDS = 300.0
 """Longest time between two checkpoints; every evaluation brings one too."""
@@ -34,6 +35,9 @@ HANG_SECONDS = 120.0
 
 HUNG = 6
 """Exit code of a worker that a hung environment made end."""
+
+HANG_SIGNAL = signal.SIGPROF
+"""What ends a worker whose environment hangs without letting other threads run."""
 
 METRIC_ROWS_PER_EVALUATION = 10
 """Rows of training metrics between two evaluations, evenly spaced in environment steps."""
@@ -212,7 +216,8 @@ class Heartbeat:
     """Rewrites the cell's status about once a second while the loop runs, however long one update takes.
 
     ``watchdog``: ends this process, with the stacks of its threads on standard error, when an environment takes more
-    than :data:`HANG_SECONDS` for one step.
+    than :data:`HANG_SECONDS` for one step. They are counted in beats and in processor time, not by the clock: a process
+    that Ctrl-Z or a cluster stops for hours hangs in nothing.
     """
 
     EVERY_SECONDS = 1.0
@@ -223,6 +228,8 @@ class Heartbeat:
         self._peak = self._previous.peak_memory_mb or 0.0
         self._session: CellSession | None = None
         self._started, self._first_step = time.monotonic(), 0
+        self._stepping_since: float | None = None
+        self._beats_in_step = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -240,7 +247,7 @@ class Heartbeat:
         self._over.set()
         self._thread.join()
         if self._watchdog:
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_PROF, 0)
         status = self.status(state, message)
         self._folder.write_status(status)
         return status
@@ -271,11 +278,14 @@ class Heartbeat:
             self._over.wait(self.EVERY_SECONDS)
 
     def _end_if_hung(self) -> None:
-        # For an environment that hangs without letting other threads run: unless we come by again, this ends us too.
-        faulthandler.dump_traceback_later(2 * HANG_SECONDS, exit=True)
+        # An environment that computes on without letting other threads run: unless we come by again, this ends us.
+        faulthandler.register(HANG_SIGNAL, all_threads=True, chain=True)
+        signal.setitimer(signal.ITIMER_PROF, 2 * HANG_SECONDS)
         envs = () if self._session is None else (self._session.env, self._session.evaluator.env)
-        since = [env.stepping_since for env in envs if env.stepping_since is not None]
-        if since and time.monotonic() - since[0] > HANG_SECONDS:
+        since = next((env.stepping_since for env in envs if env.stepping_since is not None), None)
+        same_step = since is not None and since == self._stepping_since
+        self._stepping_since, self._beats_in_step = since, self._beats_in_step + 1 if same_step else 0
+        if self._beats_in_step * self.EVERY_SECONDS > HANG_SECONDS:
             faulthandler.dump_traceback(all_threads=True)
             os._exit(HUNG)
 

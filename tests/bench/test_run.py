@@ -8,6 +8,7 @@ import math
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from m3po.bench import session
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.run import run_cell
-from m3po.bench.session import HUNG, StopRequest
+from m3po.bench.session import HANG_SIGNAL, HUNG, StopRequest
 from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
@@ -352,17 +353,40 @@ def test_held_out_tasks_are_evaluated_and_not_trained_on(make_cell: MakeCell) ->
     assert trained == {"train/return/toy-reach"}
 
 
-def test_a_hung_environment_ends_its_process_with_the_stacks(make_cell: MakeCell) -> None:
-    folder = make_cell()
+def worker(folder: CellFolder, hang_seconds: float, step: str) -> subprocess.Popen[str]:
+    """A worker process in which a step of the environment is the lambda ``step``."""
     script = (
         "import sys, time, m3po.bench.session as session, suites.toy\n"
         "from m3po.bench.run import main\n"
-        "session.HANG_SECONDS = 1\n"
-        "suites.toy.Reach.step = lambda self, action: time.sleep(1000)\n"
+        "plain = suites.toy.Reach.step\n"
+        f"session.HANG_SECONDS = {hang_seconds}\n"
+        f"suites.toy.Reach.step = {step}\n"
         "sys.exit(main())\n"
     )
     command = [sys.executable, "-c", script, str(folder.path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == HUNG
-    assert "in <lambda>" in done.stderr
-    assert "suites/lanes.py" in done.stderr
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [("lambda self, action: time.sleep(1000)", HUNG), ("lambda self, action: sum(range(10**12))", -HANG_SIGNAL)],
+    ids=["letting other threads run", "letting no other thread run"],
+)
+def test_a_hung_environment_ends_its_process_with_the_stacks(make_cell: MakeCell, step: str, code: int) -> None:
+    process = worker(make_cell(), 1, step)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "in <lambda>" in said
+    assert "suites/lanes.py" in said
+
+
+def test_a_stopped_process_hangs_in_nothing(make_cell: MakeCell) -> None:
+    """As a cluster stops it to let another job pass, here for longer than an environment may hang."""
+    folder = make_cell()
+    process = worker(folder, 1, "lambda self, action: time.sleep(0.02) or plain(self, action)")
+    wait_for(lambda: folder.status().env_step > 0)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(4)
+    process.send_signal(signal.SIGCONT)
+    said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
