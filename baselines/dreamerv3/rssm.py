@@ -154,7 +154,8 @@ class RSSM(nn.Module):
         own = state.deter.view(batch, self.blocks, -1)
         mixed = torch.baddbmm(shared.transpose(0, 1), own.transpose(0, 1), cut.own).transpose(0, 1)
         mixed = self.mix_norm(mixed.reshape(batch, -1)).view(batch, self.blocks, -1)
-        reset, candidate, update = self.gates(mixed).chunk(3, dim=-1)
+        # Copied apart, because a sigmoid of strided parts takes five times as long on a CPU.
+        reset, candidate, update = (part.contiguous() for part in self.gates(mixed).chunk(3, dim=-1))
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         deter: Tensor = torch.lerp(own, candidate, torch.sigmoid(update - 1)).reshape(batch, -1)
         return deter
