@@ -136,7 +136,7 @@ class PPO:
     def _optimise(self, batch: _Batch) -> Metrics:
         """Gradient steps on one rollout; the metrics are means over them."""
         config = self.config
-        losses: list[tuple[Tensor, Tensor, Tensor]] = []
+        losses: list[Tensor] = []
         log_ratios: list[Tensor] = []
         # Actor and critic share no weights: where it pays, the critic's half of a step is done in a thread beside.
         wide = config.minibatch_size * self.optimizer.parameters.numel() >= _WIDE
@@ -145,19 +145,19 @@ class PPO:
                 critic = beside.submit(self._critic_gradient, minibatch) if wide else None
                 policy = self._actor_gradient(minibatch)
                 value_loss = self._critic_gradient(minibatch) if critic is None else critic.result()
-                losses.append((policy.loss, value_loss, policy.entropy))
+                losses += [policy.loss, value_loss, policy.entropy]
                 log_ratios.append(policy.log_ratio)
                 self.optimizer.clip_grad_norm(config.max_grad_norm)
                 self.optimizer.step()
                 if config.target_kl is not None and _kl(policy.log_ratio) > 1.5 * config.target_kl:
                     break
-        policy_loss, value_loss, entropy = torch.tensor(losses).mean(0)
+        policy_loss, value_loss, entropy = torch.stack(losses).view(-1, 3).mean(0).tolist()
         log_ratio = torch.cat(log_ratios)
         clipped = (log_ratio.exp() - 1).abs() > config.clip
         return {
-            "policy_loss": float(policy_loss),
-            "value_loss": float(value_loss),
-            "entropy": float(entropy),
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
             "approx_kl": _kl(log_ratio),
             "clip_fraction": clipped.float().mean().item(),
         }

@@ -42,9 +42,10 @@ def policy_gradient(
     """Differentiate L = −E[min(ρÂ, clip(ρ, 1 ± ε) Â)] − c E[H(πθ)], ρ = πθ/πθ_old, with respect to the actor.
 
     (Schulman et al. 2017, arXiv 1707.06347, eq. 7 and 9.) ``features [B, D]``; ``action, action_mask [B, A]``;
-    ``old_log_prob, advantage [B]``. With z = (a − μ)/σ, where the first of the two is the smaller:
+    ``old_log_prob, advantage [B]``. With z = (a − μ)/σ:
 
-    ∂L/∂log πθ = −ρÂ/B      ∂log πθ/∂μ = z/σ      ∂log πθ/∂log σ = z² − 1      ∂H/∂log σ = 1
+    ∂log πθ/∂μ = z/σ      ∂log πθ/∂log σ = z² − 1      ∂H/∂log σ = 1
+    ∂L/∂log πθ = −ρÂ/B where ρÂ is the smaller of the two, else 0
     """
     outputs = model.actor.outputs(features)
     log_std, std, played = model.log_std, model.log_std.exp(), action_mask.mean(0)
