@@ -38,6 +38,9 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 JobsOption = Annotated[int | None, typer.Option("--jobs", min=1, help="Cells that run at once. Default: the cores.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+AgentsOption = Annotated[list[str] | None, typer.Option("--agent", help="Only this agent; may be repeated.")]
+TasksOption = Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")]
+SeedsOption = Annotated[list[int] | None, typer.Option("--seed", help="Only this seed; may be repeated.")]
 DEFAULT_RESULTS = Path("results")
 
 
@@ -46,6 +49,9 @@ def run(
     suite: SuiteArgument,
     results: ResultsOption = DEFAULT_RESULTS,
     set_: SetOption = None,
+    agent: AgentsOption = None,
+    task: TasksOption = None,
+    seed: SeedsOption = None,
     jobs: JobsOption = None,
     device: DeviceOption = "auto",
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report at the end.")] = True,
@@ -56,7 +62,9 @@ def run(
     from m3po.bench.views import run_summary
 
     study = _study(suite, set_)
-    outcome = run_study(study, results, jobs=jobs, device=resolve_device(device), console=_console(stderr=as_json))
+    cells = study.chosen(agent or (), task or (), seed or ())
+    console = _console(stderr=as_json)
+    outcome = run_study(study, cells, results, jobs=jobs, device=resolve_device(device), console=console)
     path = None
     if report and not outcome.interrupted:
         from analysis.report.study import write
@@ -71,6 +79,9 @@ def plan(
     suite: SuiteArgument,
     results: ResultsOption = DEFAULT_RESULTS,
     set_: SetOption = None,
+    agent: AgentsOption = None,
+    task: TasksOption = None,
+    seed: SeedsOption = None,
     jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,7 +92,7 @@ def plan(
     from m3po.bench.views import plan_view
 
     study = _study(suite, set_)
-    cells = [cell.entry for cell in study.cells]
+    cells = [cell.entry for cell in study.chosen(agent or (), task or (), seed or ())]
     statuses = StudyFolder(results / study.suite.name).statuses(cells, study.suite.budget.env_steps)
     _print(plan_view(make_plan(study.suite.name, cells, statuses, jobs or cores())), as_json)
 

@@ -32,7 +32,7 @@ class DeviceError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """How a run ended; ``statuses`` are those of the cells it was to run."""
 
     folder: StudyFolder
     statuses: dict[str, CellStatus]
@@ -66,15 +66,18 @@ def resolve_device(wanted: str) -> str:
     return "cuda" if found else "cpu"
 
 
-def run_study(study: Study, results: Path, *, jobs: int | None, device: str, console: Console) -> Outcome:
-    """Run what is missing of ``study`` in ``results/<suite>``, showing it on ``console``.
+def run_study(
+    study: Study, cells: Sequence[Cell], results: Path, *, jobs: int | None, device: str, console: Console
+) -> Outcome:
+    """Run what is missing of these ``cells`` of ``study`` in ``results/<suite>``, showing it on ``console``.
 
     Raises :class:`m3po.bench.store.StoreError` where the results cannot be written.
     """
     folder = StudyFolder(results / study.suite.name)
-    folders = folder.create(study, gather(device))
+    wanted = {cell.id for cell in cells}
+    folders = [each for each in folder.create(study, gather(device)) if each.id in wanted]
     interrupt = Interrupt(console.print)
-    statuses = run_folders(study.cells, folders, jobs=jobs, device=device, console=console, interrupt=interrupt)
+    statuses = run_folders(cells, folders, jobs=jobs, device=device, console=console, interrupt=interrupt)
     return Outcome(folder, statuses, interrupt.count > 0)
 
 

@@ -18,9 +18,9 @@ from m3po.api import Agent
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.records import Cell, CellEntry
 from m3po.bench.store import CellFolder, StoreError, explained, write_json
-from m3po.bench.study import StudyFolder
+from m3po.bench.study import StudyFolder, check_names
 from m3po.registry import agent_class, agent_config
-from suites.errors import EnvError, SuiteError, unknown
+from suites.errors import EnvError
 from suites.families import Pictured, TaskEnv, make_pictured
 from suites.seeding import EpisodeSeed
 from suites.spec import EnvSpec, Task
@@ -85,9 +85,8 @@ def playable(
     """
     record, entries = folder.record(), folder.entries()
     known_tasks = [task["name"] for part in ("tasks", "held_out") for task in record.get(part, ())]
-    for kind, named, known in (("agent", agents, record["agents"]), ("task", tasks, known_tasks)):
-        if wrong := next((name for name in named if name not in known), None):
-            raise SuiteError(unknown(kind, wrong, known))
+    check_names("agent", agents, list(record["agents"]))
+    check_names("task", tasks, known_tasks)
     found: dict[tuple[str, str, int], tuple[CellEntry, str]] = {}
     for entry in sorted(entries, key=lambda entry: entry.seed):
         if (agents and entry.agent not in agents) or (seeds and entry.seed not in seeds):

@@ -28,6 +28,7 @@ __all__ = [
     "Study",
     "StudyFolder",
     "build_study",
+    "check_names",
     "find_study",
     "make_cell",
     "numbered",
@@ -45,6 +46,12 @@ SEED_OFFSET = 10_000
 
 HASH_DIGITS = 16
 ID_HASH_DIGITS = 8
+
+
+def check_names(kind: str, named: Sequence[str], known: Sequence[str]) -> None:
+    """Raise :class:`SuiteError` for the first of ``named`` that is not ``known``."""
+    if wrong := next((name for name in named if name not in known), None):
+        raise SuiteError(unknown(kind, wrong, known))
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,23 @@ class Study:
     def agents(self) -> tuple[str, ...]:
         """Names shown."""
         return tuple(entry.name for entry in self.entries)
+
+    def chosen(self, agents: Sequence[str], tasks: Sequence[str], seeds: Sequence[int]) -> tuple[Cell, ...]:
+        """Cells of the agents, tasks and seeds named, of all where none is; with one of the tasks, in joint mode.
+
+        Raises :class:`SuiteError` for what the study does not have.
+        """
+        known_seeds = sorted({cell.seed for cell in self.cells})
+        check_names("agent", agents, self.agents)
+        check_names("task", tasks, [task.name for task in self.tasks])
+        check_names("seed", [str(seed) for seed in seeds], [str(seed) for seed in known_seeds])
+        return tuple(
+            cell
+            for cell in self.cells
+            if (not agents or cell.agent in agents)
+            and (not tasks or any(task.name in tasks for task in cell.tasks))
+            and (not seeds or cell.seed in seeds)
+        )
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class View:
 
 def run_summary(outcome: Outcome, report: Path | None) -> View:
     """How a run ended, with the reasons of the cells that did not finish."""
-    entries = outcome.folder.entries()
+    entries = [entry for entry in outcome.folder.entries() if entry.id in outcome.statuses]
     cells = [describe(cell, outcome.statuses[cell.id]) for cell in entries]
     lines = [summary(entries, outcome.statuses, 1) if not outcome.interrupted else _interrupted(outcome)]
     unlucky = [status for status in outcome.statuses.values() if status.state in ("failed", "diverged")]

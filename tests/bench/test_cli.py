@@ -126,6 +126,24 @@ def test_a_failed_cell_ends_in_1_and_is_explained(cli: Cli, write_suite: WriteSu
     )
 
 
+def test_some_of_the_cells_are_planned_and_run(cli: Cli, write_suite: WriteSuite) -> None:
+    suite = write_suite(
+        tasks="{family: toy, names: [toy-reach, toy-terminate]}", agents="{nudge: {}, random: {}}", seeds="2"
+    )
+    chosen = ["--agent", "random", "--task", "toy-reach", "--seed", "1"]
+    expected = [("random", ["toy-reach"], 1)]
+    for command, state in (("plan", "pending"), ("run", "done")):
+        done = cli(command, suite, *chosen, "--json")
+        cells = json.loads(done.stdout)["cells"]
+        assert [(cell["agent"], cell["tasks"], cell["seed"]) for cell in cells] == expected
+        assert {cell["state"] for cell in cells} == {state}
+        assert done.returncode == 0
+    everything = json.loads(cli("status", suite, "--json").stdout)["cells"]
+    assert sorted(cell["state"] for cell in everything) == ["done"] + 7 * ["pending"]
+    report = (cli.folder / "results" / "tiny" / "report" / "report.md").read_text()
+    assert "toy-terminate.random.s1" in report, "what is missing of the whole study"
+
+
 def test_bad_input_is_a_sentence_and_ends_in_2(call: Call, write_suite: WriteSuite, tmp_path: Path) -> None:
     suite = write_suite()
     blocked = tmp_path / "blocked"
@@ -137,6 +155,9 @@ def test_bad_input_is_a_sentence_and_ends_in_2(call: Call, write_suite: WriteSui
         (("run", suite, "--results", blocked), f"cannot create {blocked / 'tiny'}"),
         (("run", suite, "--device", "tpu"), "unknown device 'tpu'; expected auto, cpu or cuda"),
         (("run", suite, "--jobs", "0"), "--jobs"),
+        (("run", suite, "--agent", "ndge"), "unknown agent 'ndge'; nearest: 'nudge'"),
+        (("plan", suite, "--task", "toy-reech"), "unknown task 'toy-reech'; nearest: 'toy-reach'"),
+        (("run", suite, "--seed", "7"), "unknown seed '7'; known: 0"),
         (("run", suite, "--jbos", "1"), "No such option"),
         (("status", suite), "suite 'tiny' has no results in results; run it first"),
         (("status", tmp_path), "should hold the results of a study, but holds none"),
