@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
-from m3po.api import Carry, Metrics, transition
+from m3po.api import Carry, EnvSpec, Metrics, transition
 from suites.spec import VectorStep
 from suites.vector import VectorEnv
 from tests.baselines.toys import TASKS
@@ -75,6 +75,7 @@ class Moment(NamedTuple):
     """An agent behind one turn of the training loop, the metrics of that turn and what it decides from next."""
 
     agent: Any
+    spec: EnvSpec
     metrics: Metrics
     carry: Carry
     step: VectorStep
@@ -91,4 +92,4 @@ def lived(name: str, device: str = "cpu", decisions: int = 32) -> Iterator[Momen
             following = env.step(decision.action)
             agent.observe(transition(step, decision, following))
             step, carry = following, decision.carry
-            yield Moment(agent, agent.update(), carry, step)
+            yield Moment(agent, env.spec, agent.update(), carry, step)

@@ -47,7 +47,7 @@ def test_an_agent_of_vectors_says_so_when_it_is_shown_images(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(AGENTS) - {"random"}))
 def test_an_agent_of_ours_tells_its_gradient_updates_and_its_size(name: str) -> None:
-    told = [metrics for _, metrics, _, _ in lived(name) if metrics]
+    told = [moment.metrics for moment in lived(name) if moment.metrics]
     updates = [metrics[UPDATES] for metrics in told]
     sizes = {metrics[PARAMETERS] for metrics in told}
     assert updates[0] >= 1

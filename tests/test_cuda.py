@@ -37,10 +37,9 @@ def test_built_in_agent_passes_the_contract(name: str) -> None:
 def test_an_agent_acts_the_same_on_the_other_device(name: str, saved_on: str, loaded_on: str, tmp_path: Path) -> None:
     """Evaluated, since each device draws its own random numbers, but planning's, which are the same for all decisions;
     float32 sums in another order differ by about 1e-6."""
-    *_, (agent, _, carry, step) = lived(name, saved_on)
+    *_, (agent, spec, _, carry, step) = lived(name, saved_on)
     agent.save(tmp_path, carry)
-    kind = AGENTS[name].load()
-    other = kind(agent.spec, agent.config, seed=0, device=loaded_on)
+    other = type(agent)(spec, agent.config, seed=0, device=loaded_on)
     other_carry = other.load(tmp_path)
     here = agent.act(carry, step.observation, step.first, step.task, explore=False)
     there = other.act(other_carry, step.observation, step.first, step.task, explore=False)
@@ -50,7 +49,7 @@ def test_an_agent_acts_the_same_on_the_other_device(name: str, saved_on: str, lo
 @pytest.mark.parametrize("name", PLANNING)
 def test_planning_never_waits_for_the_host(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, function = PLANNING[name]
-    *_, (agent, _, carry, step) = lived(name, "cuda")
+    *_, (agent, _, _, carry, step) = lived(name, "cuda")
     monkeypatch.setattr(module, function, _without_waiting(getattr(module, function)))
     for explore in (True, False):
         agent.act(carry, step.observation, step.first, step.task, explore=explore)

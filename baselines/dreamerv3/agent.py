@@ -19,7 +19,7 @@ from baselines.dreamerv3.learner import Learner
 from baselines.dreamerv3.replay import ArrivalReplay
 from baselines.dreamerv3.rssm import State, forget
 from m3po.api import AgentConfig, Decision, EnvSpec, Metrics, Transition
-from m3po.kit.seeding import generator, numpy_generator
+from m3po.kit.seeding import generator, numpy_generator, repeatable
 from m3po.kit.state import (
     generator_state,
     load_state,
@@ -60,6 +60,7 @@ class DreamerV3:
         return Belief(self.learner.model.rssm.initial(num_envs), action)
 
     @torch.inference_mode()
+    @repeatable()
     def act(
         self,
         carry: Belief,

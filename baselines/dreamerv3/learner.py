@@ -27,7 +27,7 @@ from m3po.api import PARAMETERS, UPDATES, EnvSpec
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.normalize import PercentileScale
 from m3po.kit.returns import lambda_returns
-from m3po.kit.seeding import generator, initialised_from
+from m3po.kit.seeding import generator, initialised_from, repeatable
 from m3po.kit.state import generator_state, restore_generator
 
 __all__ = ["Imagined", "Learner"]
@@ -80,6 +80,7 @@ class Learner:
             eps=c.eps,
         )
 
+    @repeatable()
     def update(self, rows: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> tuple[dict[str, float], State]:
         """One gradient step on replayed ``rows [T, B, ...]``, from the latent state ``before [B, ...]`` kept with them.
 
