@@ -53,7 +53,7 @@ PRESETS = {
 }
 """Of each agent, by device; the run end to end is the first one's."""
 SHORT = {"dreamerv3": 4_000, "tdmpc2": 8_000}
-"""Environment steps of the run end to end where 20,000 would take minutes; with a GPU, of larger sizes, none is made."""
+"""Environment steps end to end where 20,000 would take minutes; with a GPU, whose sizes are larger, it is left out."""
 NUM_ENVS = (1, 8, 50)
 TASK = "walker-walk"
 
