@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +48,19 @@ def test_an_agent_acts_the_same_on_the_other_device(name: str, saved_on: str, lo
 @pytest.mark.parametrize("name", PLANNING)
 def test_planning_never_waits_for_the_host(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, function = PLANNING[name]
-    *_, (agent, _, _, carry, step) = lived(name, "cuda")
-    monkeypatch.setattr(module, function, _without_waiting(getattr(module, function)))
-    for explore in (True, False):
-        agent.act(carry, step.observation, step.first, step.task, explore=explore)
-
-
-def _without_waiting(call: Callable[..., Any]) -> Callable[..., Any]:
-    """``call``, which now raises where the host waits for the GPU."""
+    plan, planned = getattr(module, function), 0
 
     def watched(*args: Any, **options: Any) -> Any:
-        torch.cuda.set_sync_debug_mode("error")
+        nonlocal planned
+        planned += 1
+        torch.cuda.set_sync_debug_mode("error")  # the host raises where it would wait
         try:
-            return call(*args, **options)
+            return plan(*args, **options)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    return watched
+    *_, (agent, _, _, carry, step) = lived(name, "cuda")
+    monkeypatch.setattr(module, function, watched)
+    for explore in (True, False):
+        agent.act(carry, step.observation, step.first, step.task, explore=explore)
+    assert planned == 2
