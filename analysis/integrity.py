@@ -67,7 +67,7 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
     fewest = min(runs, default=0)
     commits = {cell.commit for cell in cells if cell.commit}
     mixed = [note for note in _mixtures(results) if "versions of the code" not in note]
-    steps = {of.env_step for of in scores.values()}
+    steps = {step for of in scores.values() for step in of.final_steps.values()}
     unlike = len(study.measures) > 1
     return [
         Check(done + diverged == len(cells), f"{done + diverged} of {_count(len(cells), 'cell')} finished."),
@@ -157,11 +157,11 @@ def _agents(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
 
 def _uneven_steps(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
     found = []
-    by_step: dict[int, list[str]] = defaultdict(list)
+    by_step: dict[tuple[int, str], list[str]] = defaultdict(list)
     for agent, of in scores.items():
-        by_step[of.env_step].append(agent)
-    if len(by_step) > 1:
-        parts = [f"{_listed(agents)} at {step:,}" for step, agents in sorted(by_step.items())]
+        by_step[of.env_step, of.scored_at].append(agent)
+    if len(by_step) > 1 or any(" to " in shown for _, shown in by_step):
+        parts = [f"{_listed(agents)} at {shown}" for (_, shown), agents in sorted(by_step.items())]
         found.append(f"Agents are scored at different environment steps: {'; '.join(parts)}.")
     last = results.evaluations.groupby(["agent", "task", "cell"])["env_step"].max()
     done = {cell.id for cell in results.cells if cell.state == "done"}

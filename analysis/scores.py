@@ -68,6 +68,12 @@ class AgentScores:
         """Largest environment step at which a task is scored; 0 when there is nothing."""
         return max(self.final_steps.values(), default=0)
 
+    @property
+    def scored_at(self) -> str:
+        """The environment step at which tasks are scored, for people: ``100,000`` or ``0 to 100,000``."""
+        first = min(self.final_steps.values(), default=0)
+        return f"{self.env_step:,}" if first == self.env_step else f"{first:,} to {self.env_step:,}"
+
 
 @dataclass(frozen=True)
 class _Run:

@@ -165,7 +165,7 @@ def _origins(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _scored(summary: Summary) -> str:
-    steps = {agent: f"{of.env_step:,}" for agent, of in summary.scores.items()}
+    steps = {agent: of.scored_at for agent, of in summary.scores.items()}
     if not steps:
         return "nothing yet"
     if not any(of.env_step for of in summary.scores.values()):

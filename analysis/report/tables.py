@@ -39,7 +39,7 @@ def aggregates(summary: Summary) -> Table:
                 {"agent": agent, "metric": metric, **_columns(value), "runs": num_runs(of.final), "tasks": of.num_tasks}
             )
         shown = [interval(value, 3) for value in metrics.values()]
-        rows.append((agent, *shown, runs_text(of.runs_per_task), _of(of.num_tasks, len(of.tasks)), f"{of.env_step:,}"))
+        rows.append((agent, *shown, runs_text(of.runs_per_task), _of(of.num_tasks, len(of.tasks)), of.scored_at))
     header = ("Agent", "IQM", "Median", "Mean", "Optimality gap", "Runs", "Tasks", "At step")
     caption = (
         f"Normalised scores over all runs and tasks with {INTERVAL} intervals. The optimality gap is better when lower."

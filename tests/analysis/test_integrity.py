@@ -60,6 +60,16 @@ def test_unequal_last_steps_are_told(study: Synthetic) -> None:
     ]
 
 
+def test_tasks_of_one_agent_scored_at_different_steps_are_told(study: Synthetic) -> None:
+    """As while a study runs: of a task without a finished run, what was reached is scored."""
+    for cell in study.cells:
+        if cell["agent"] == "ppo" and cell["id"].startswith("cartpole"):
+            change(study, cell["id"], state="running", last=4_000)
+    notes = told(study)
+    sentence = "Agents are scored at different environment steps: m3po, dreamerv3 at 10,000; ppo at 4,000 to 10,000."
+    assert sentence in notes, notes
+
+
 def test_mixtures_are_named(study: Synthetic) -> None:
     change(study, PPO.format(0), config={"lr": 1.0}, provenance={"commit": "deadbeef", "dirty": True})
     change(study, PPO.format(1), budget={"env_steps": 5})
