@@ -160,7 +160,7 @@ def _uneven_steps(results: Results, scores: Mapping[str, AgentScores]) -> list[s
     by_step: dict[tuple[int, str], list[str]] = defaultdict(list)
     for agent, of in scores.items():
         by_step[of.env_step, of.scored_at].append(agent)
-    if len(by_step) > 1 or any(" to " in shown for _, shown in by_step):
+    if len({step for of in scores.values() for step in of.final_steps.values()}) > 1:
         parts = [f"{_listed(agents)} at {shown}" for (_, shown), agents in sorted(by_step.items())]
         found.append(f"Agents are scored at different environment steps: {'; '.join(parts)}.")
     last = results.evaluations.groupby(["agent", "task", "cell"])["env_step"].max()

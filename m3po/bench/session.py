@@ -235,6 +235,8 @@ class Heartbeat:
 
     def start(self) -> None:
         """Begin to beat."""
+        if self._watchdog:
+            faulthandler.register(HANG_SIGNAL, all_threads=True, chain=True)
         self._thread.start()
 
     def watch(self, session: CellSession) -> None:
@@ -279,7 +281,6 @@ class Heartbeat:
 
     def _end_if_hung(self) -> None:
         # An environment that computes on without letting other threads run: unless we come by again, this ends us.
-        faulthandler.register(HANG_SIGNAL, all_threads=True, chain=True)
         signal.setitimer(signal.ITIMER_PROF, 2 * HANG_SECONDS)
         envs = () if self._session is None else (self._session.env, self._session.evaluator.env)
         since = next((env.stepping_since for env in envs if env.stepping_since is not None), None)

@@ -50,8 +50,9 @@ ID_HASH_DIGITS = 8
 
 def check_names(kind: str, named: Sequence[str], known: Sequence[str]) -> None:
     """Raise :class:`SuiteError` for the first of ``named`` that is not ``known``."""
-    if wrong := next((name for name in named if name not in known), None):
-        raise SuiteError(unknown(kind, wrong, known))
+    for name in named:
+        if name not in known:
+            raise SuiteError(unknown(kind, name, known))
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,7 @@ def test_bad_input_is_a_sentence_and_ends_in_2(call: Call, write_suite: WriteSui
         (("run", suite, "--device", "tpu"), "unknown device 'tpu'; expected auto, cpu or cuda"),
         (("run", suite, "--jobs", "0"), "--jobs"),
         (("run", suite, "--agent", "ndge"), "unknown agent 'ndge'; nearest: 'nudge'"),
+        (("run", suite, "--agent", ""), "unknown agent ''"),
         (("plan", suite, "--task", "toy-reech"), "unknown task 'toy-reech'; nearest: 'toy-reach'"),
         (("run", suite, "--seed", "7"), "unknown seed '7'; known: 0"),
         (("run", suite, "--jbos", "1"), "No such option"),
