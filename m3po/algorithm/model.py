@@ -33,6 +33,12 @@ __all__ = ["TaskModel", "WorldModel"]
 _LOG_STD_LOW, _LOG_STD_HIGH = -3.0, 1.0
 
 
+def _beside(*parts: Tensor) -> Tensor:
+    """``parts [..., Dᵢ]`` along the last axis; an empty one, as the embedding of a single task, would cost a copy."""
+    parts = tuple(part for part in parts if part.shape[-1])
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+
 class WorldModel(nn.Module):
     """All networks of M3PO. Methods take latents ``z [..., L]``, actions ``a [..., A]``, embeddings ``e [..., E]``."""
 
@@ -79,47 +85,47 @@ class WorldModel(nn.Module):
     def encode(self, observation: Tensor, task: Tensor) -> Tensor:
         """z = h(o, e) of ``observation [..., D]`` of tasks ``[...]``; padded entries are masked away."""
         e = self.embedding(task)
-        return self.encoder(torch.cat([observation * self.observation_mask[task], e], -1))
+        return self.encoder(_beside(observation * self.observation_mask[task], e))
 
     def dynamics(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """ẑ' = d(z, a, e)."""
-        return self.dynamics_net(torch.cat([z, a, e], -1))
+        return self.dynamics_net(_beside(z, a, e))
 
     def reward_logits(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """R(z, a, e) as logits ``[..., bins]``."""
-        return self.reward_net(torch.cat([z, a, e], -1))
+        return self.reward_net(_beside(z, a, e))
 
     def termination_logit(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """C(z, a, e) as a logit ``[...]``."""
-        logit = self.termination_net(torch.cat([z, a, e], -1))
+        logit = self.termination_net(_beside(z, a, e))
         return logit.squeeze(-1)
 
     def critic_logits(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """All heads ``[M, ..., bins]``; the action is looked at only where the critic is a Q."""
-        x = torch.cat([z, a, e] if self.critic_form == "q" else [z, e], -1)
+        x = _beside(z, a, e) if self.critic_form == "q" else _beside(z, e)
         return torch.stack([head(x) for head in self.critics])
 
     def bonus_logits(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """Q_δ(z, a, e), bonuses to come, as logits ``[..., bins]``."""
         assert self.bonus_critic is not None
-        return self.bonus_critic(torch.cat([z, a, e], -1))
+        return self.bonus_critic(_beside(z, a, e))
 
     def model_free_value(self, z: Tensor, e: Tensor) -> Tensor:
         """V_f(z, e) ``[...]``: what is learned, and the random function where there is one."""
-        return self.scalar(self.model_free(torch.cat([z, e], -1))) + self._random(z, e)
+        return self.scalar(self.model_free(_beside(z, e))) + self._random(z, e)
 
     def model_free_loss(self, z: Tensor, e: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy ``[...]`` of V_f's learned part against numbers ``target [...]`` less the random function."""
-        return self.regression_loss(self.model_free(torch.cat([z, e], -1)), target - self._random(z, e))
+        return self.regression_loss(self.model_free(_beside(z, e)), target - self._random(z, e))
 
     def _random(self, z: Tensor, e: Tensor) -> Tensor:
         if self.random_function is None:
             return torch.zeros_like(z[..., 0])
-        return self.random_prior * self.random_function(torch.cat([z, e], -1)).squeeze(-1)
+        return self.random_prior * self.random_function(_beside(z, e)).squeeze(-1)
 
     def policy(self, z: Tensor, e: Tensor, action_mask: Tensor, actor: MLP | None = None) -> Gaussian:
         """π(· | z, e) over pre-tanh actions, of another ``actor`` if given; masked entries are N(0, 1), never used."""
-        mean, raw = (actor or self.actor)(torch.cat([z, e], -1)).chunk(2, -1)
+        mean, raw = (actor or self.actor)(_beside(z, e)).chunk(2, -1)
         log_std = _LOG_STD_LOW + 0.5 * (_LOG_STD_HIGH - _LOG_STD_LOW) * (torch.tanh(raw) + 1)
         return Gaussian(mean * action_mask, torch.exp(log_std * action_mask))
 
