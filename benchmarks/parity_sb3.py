@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ from suites.spec import Task
 from suites.vector import VectorEnv
 
 OURS, THEIRS = "ours", "sb3"
+FAMILIES = ("dm_control", "metaworld", "toy")
 NUM_ENVS = {"ppo": 8, "sac": 1}
 EPISODES = 10
 FEWEST_SEEDS = 5
@@ -83,9 +85,28 @@ class Run:
 
     def environments(self, number: int, stream: Any) -> VectorEnv:
         """Of its task, all alike."""
-        of = next(name for name in ("dm_control", "metaworld", "toy") if self.task in family(name).tasks())
+        of = family_of(self.task)
         rules = protocol(family(of).default_protocol, self.action_repeat)
         return VectorEnv([Task(name=self.task, family=of, protocol=rules)], number, seed=self.seed, stream=stream)
+
+
+def family_of(task: str) -> str:
+    """Where a task is from. Raises :class:`ValueError`."""
+    for name in FAMILIES:
+        if task in family(name).tasks():
+            return name
+    raise ValueError(f"there is no task {task!r}")
+
+
+def known(task: str) -> str:
+    """A task named on the command line."""
+    try:
+        family_of(task)
+    except ValueError as error:
+        near = get_close_matches(task, [each for name in FAMILIES for each in family(name).tasks()], n=3)
+        hint = f"; do you mean {' or '.join(near)}?" if near else ""
+        raise argparse.ArgumentTypeError(f"{error}{hint}") from error
+    return task
 
 
 @dataclass
@@ -366,7 +387,7 @@ def options() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="do what is missing of a comparison")
     run.add_argument("--algorithm", choices=sorted(NUM_ENVS), required=True)
-    run.add_argument("--task", nargs="+", required=True, help="names of dm_control or Meta-World")
+    run.add_argument("--task", nargs="+", type=known, required=True, help="names of dm_control or Meta-World")
     run.add_argument("--seeds", type=int, default=5, help="seeds 0 ... n-1")
     run.add_argument("--env-steps", type=int, default=300_000)
     run.add_argument("--every", type=int, default=25_000, help="environment steps between evaluations")

@@ -29,7 +29,7 @@ if __name__ == "__main__" and any(os.environ.get(name) != value for name, value 
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_THREAD, **KEEP_MEMORY})
 
 import numpy as np
-from parity_sb3 import NUM_ENVS, OURS, THEIRS, Policy, Run, train_ours, train_theirs
+from parity_sb3 import NUM_ENVS, OURS, THEIRS, Policy, Run, known, train_ours, train_theirs
 from rich.progress import track
 
 TURN = {"ppo": 2048, "sac": 512}
@@ -100,7 +100,7 @@ def seconds_of_turns(run: Run, turns: int) -> dict[str, list[float]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithm", choices=sorted(NUM_ENVS), required=True)
-    parser.add_argument("--task", required=True, help="a name of dm_control or Meta-World")
+    parser.add_argument("--task", type=known, required=True, help="a name of dm_control or Meta-World")
     parser.add_argument("--action-repeat", type=int, default=1)
     parser.add_argument("--turns", type=int, default=12, help="of each, the first one to warm up")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -54,7 +54,7 @@ def pack(study: StudyFolder, out: Path | None = None) -> Packed:
     with explained("write", path):
         try:
             with tarfile.open(temporary, "w:xz") as archive:
-                for file in _files(folder, unfinished):
+                for file in _files(folder, {*unfinished, path.resolve()}):
                     archive.add(file, f"{folder.name}/{file.relative_to(folder)}", filter=_anonymous)
             temporary.replace(path)
         finally:
@@ -63,13 +63,13 @@ def pack(study: StudyFolder, out: Path | None = None) -> Packed:
     return Packed(path, path.stat().st_size, len(cells) - len(unfinished), len(unfinished))
 
 
-def _files(folder: Path, unfinished: set[Path]) -> Iterator[Path]:
+def _files(folder: Path, but: set[Path]) -> Iterator[Path]:
     """Files to pack, in an order that does not depend on the disk. Links are none: they may lead anywhere."""
     for path in sorted(folder.iterdir()):
-        if path.is_symlink() or path.name in LEFT_OUT or path.name.startswith(".") or path in unfinished:
+        if path.is_symlink() or path.name in LEFT_OUT or path.name.startswith(".") or path in but:
             continue
         if path.is_dir():
-            yield from _files(path, unfinished)
+            yield from _files(path, but)
         else:
             yield path
 

@@ -52,6 +52,13 @@ def report_of(folder: Path) -> dict[str, Any]:
     return found
 
 
+def test_an_earlier_file_in_the_study_itself_is_not_packed(study: StudyFolder) -> None:
+    path = study.path / "packed.tar.xz"
+    first = pack(study, path).path.read_bytes()
+    assert pack(study, path).path.read_bytes() == first
+    assert "quick/packed.tar.xz" not in names(path)
+
+
 def test_what_is_unpacked_gives_the_same_report(study: StudyFolder, tmp_path: Path) -> None:
     packed = pack(study, tmp_path / "quick.tar.xz")
     assert (packed.cells, packed.unfinished) == (18, 0)  # 3 agents x 2 tasks x 3 seeds
