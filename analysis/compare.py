@@ -126,7 +126,7 @@ def _settings(before: Results, after: Results) -> Iterator[str]:
 
 
 def _told(results: Results) -> dict[str, str]:
-    study, commits = results.study, sorted({cell.commit for cell in results.cells if cell.commit})
+    study, commits = results.study, sorted({commit for cell in results.cells for commit in cell.commits})
     return {
         "suite": f"{study.suite}, version {study.version}",
         "mode": "one agent for all tasks" if study.mode == "joint" else "one agent per task",

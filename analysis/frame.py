@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from analysis.study import ExpectedCell, Record, ResultsError, Study, read_lines, read_study, task_of
 
 __all__ = ["COLUMNS", "Cell", "Results", "ResultsError", "load", "told"]
+
+T = TypeVar("T")
 
 COLUMNS = (
     "cell",
@@ -61,10 +63,12 @@ class Cell:
     config: str = ""
     """The resolved agent configuration as canonical JSON."""
     config_hash: str = ""
-    commit: str = ""
-    """Commit of the code that made the cell, ``with changes`` when the tree was dirty."""
-    machine: str = ""
-    """Processor, cores and device it was trained on."""
+    commits: tuple[str, ...] = ()
+    """Commits of the code that worked on the cell, ``with changes`` where the tree was dirty."""
+    packages: tuple[tuple[str, str], ...] = ()
+    """Names and versions of the packages it was made with."""
+    machines: tuple[str, ...] = ()
+    """Processors, cores and devices it was trained on."""
     budget: int | None = None
     episodes: int | None = None
     """Episodes per task and evaluation this cell was made for."""
@@ -162,14 +166,15 @@ def _described(cell: Cell, folder: Path, study: Study) -> Cell:
     if (record.text("id"), record.text("agent"), record.integer("seed")) != (cell.id, cell.agent, cell.seed):
         raise ResultsError(f"{record.path}: describes another cell than its folder; restore the file")
     _check_measure(record, cell, study)
-    provenance = record.record("provenance").content if "provenance" in record.content else {}
+    origins = list(_origins(record, folder / "starts.jsonl"))
     cell = replace(
         cell,
         reason="",
         config=json.dumps(record.record("config").content, sort_keys=True),
         config_hash=record.text("config_hash"),
-        commit=str(provenance.get("commit") or "")[:12] + (" with changes" if provenance.get("dirty") else ""),
-        machine=", ".join(_machine(provenance)),
+        commits=_distinct(_commit(origin) for origin in origins),
+        packages=_distinct(package for origin in origins for package in _packages(origin)),
+        machines=_distinct(", ".join(_machine(origin)) for origin in origins),
         budget=record.record("budget").integer("env_steps"),
         episodes=record.record("evaluation").integer("episodes"),
     )
@@ -189,6 +194,30 @@ def _described(cell: Cell, folder: Path, study: Study) -> Cell:
 def _optional(record: Record, key: str) -> float | None:
     value = record.content.get(key)
     return float(value) if isinstance(value, int | float) else None
+
+
+def _origins(record: Record, starts: Path) -> Iterator[Mapping[str, Any]]:
+    """Where a cell comes from, once for each process that worked on it; where none says, what planned it."""
+    if starts.is_file():
+        yield from (row for _, row in read_lines(starts))
+    elif "provenance" in record.content:
+        yield record.record("provenance").content
+
+
+def _distinct(found: Iterable[T]) -> tuple[T, ...]:
+    """Without what is empty or was there before."""
+    return tuple(dict.fromkeys(each for each in found if each))
+
+
+def _commit(provenance: Mapping[str, Any]) -> str:
+    commit = str(provenance.get("commit") or "")[:12]
+    return f"{commit} with changes" if commit and provenance.get("dirty") else commit
+
+
+def _packages(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    found = provenance.get("packages")
+    for name, version in found.items() if isinstance(found, Mapping) else ():
+        yield str(name), str(version)
 
 
 def _machine(provenance: Mapping[str, Any]) -> Iterator[str]:

@@ -65,8 +65,8 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
     done, diverged = states.count("done"), states.count("diverged")
     runs = [int(n) for of in scores.values() for n in of.runs_per_task if n]
     fewest = min(runs, default=0)
-    commits = {cell.commit for cell in cells if cell.commit}
-    mixed = [note for note in _mixtures(results) if "versions of the code" not in note]
+    commits, packages = _commits(cells), _package_mixtures(cells)
+    mixed = [note for note in _mixtures(results) if "versions of" not in note]
     steps = {step for of in scores.values() for step in of.final_steps.values()}
     unlike = len(study.measures) > 1
     return [
@@ -84,6 +84,9 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
         Check(not mixed, " ".join(mixed) or "Every agent has one configuration, one budget and one way of evaluation."),
         Check(len(commits) < 2, "One version of the code." if len(commits) == 1 else
               f"{len(commits)} versions of the code." if commits else "The version of the code is not known."),
+        Check(not packages, " ".join(packages) or (
+              "One version of every package." if any(cell.packages for cell in cells) else
+              "The versions of packages are not known.")),
         Check(not unlike, "One protocol and one engine." if not unlike else
               f"{len(study.measures)} protocols or engines, also reported each for itself."),
         Check(not results.superseded, _unless(results.superseded, "cell of an earlier form of the suite")),
@@ -186,9 +189,10 @@ def _mixtures(results: Results) -> list[str]:
         key[0] for key, of in hashes.items() if len(of) > 1
     }
     found += [f"Cells of {agent} were made with different configurations." for agent in sorted(mixed)]
-    commits = sorted({cell.commit for cell in started if cell.commit})
+    commits = _commits(started)
     if len(commits) > 1:
         found.append(f"The cells were made by {len(commits)} versions of the code: {_listed(commits)}.")
+    found += _package_mixtures(started)
     budgets = sorted({cell.budget for cell in started if cell.budget is not None} - {results.study.env_steps})
     if budgets:
         shown = _listed(f"{budget:,}" for budget in budgets)
@@ -205,6 +209,22 @@ def _mixtures(results: Results) -> list[str]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         found.append(f"Tasks of the study use protocol {name} with different settings; see the table of protocols.")
     return found
+
+
+def _commits(cells: Iterable[Cell]) -> list[str]:
+    return sorted({commit for cell in cells for commit in cell.commits})
+
+
+def _package_mixtures(cells: Iterable[Cell]) -> list[str]:
+    """Packages of which not all work was done with one version."""
+    versions: dict[str, set[str]] = defaultdict(set)
+    for name, version in (package for cell in cells for package in cell.packages):
+        versions[name].add(version)
+    return [
+        f"The cells were made with {len(of)} versions of {name}: {_listed(sorted(of))}."
+        for name, of in sorted(versions.items())
+        if len(of) > 1
+    ]
 
 
 def _listed(names: Iterable[str]) -> str:

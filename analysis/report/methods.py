@@ -37,7 +37,7 @@ def paragraph(summary: Summary) -> str:
     diverged = sum(of.diverged for of in summary.scores.values())
     if diverged:
         sentences.append(f"{_number(diverged, 'diverged run')} count as 0 from the divergence on.")
-    if commits := sorted({cell.commit for cell in summary.results.cells if cell.counts and cell.commit}):
+    if commits := sorted({commit for cell in summary.results.cells if cell.counts for commit in cell.commits}):
         sentences.append(f"Code: m3po-bench, commit {_listed(commits)}.")
     return " ".join(sentence for sentence in sentences if sentence)
 

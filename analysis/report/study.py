@@ -158,9 +158,14 @@ def _measured(summary: Summary) -> list[tuple[str, str]]:
 def _origins(summary: Summary) -> list[tuple[str, str]]:
     """Code and machines, as far as the cells say."""
     counted = [cell for cell in summary.results.cells if cell.counts]
-    code = sorted({cell.commit for cell in counted if cell.commit})
-    machines = sorted({cell.machine for cell in counted if cell.machine})
-    named = (("Code", "commit " + ", ".join(code) if code else ""), ("Machine", "; ".join(machines)))
+    code = sorted({commit for cell in counted for commit in cell.commits})
+    packages = sorted({package for cell in counted for package in cell.packages})
+    machines = sorted({machine for cell in counted for machine in cell.machines})
+    named = (
+        ("Code", "commit " + ", ".join(code) if code else ""),
+        ("Packages", ", ".join(" ".join(package) for package in packages)),
+        ("Machine", "; ".join(machines)),
+    )
     return [(name, value) for name, value in named if value]
 
 

@@ -14,6 +14,7 @@ from types import FrameType
 
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.loop import Diverged, Preempted, train
+from m3po.bench.provenance import gather
 from m3po.bench.records import FINAL, Cell, CellStatus, State
 from m3po.bench.session import CellSession, Heartbeat, StopRequest
 from m3po.bench.store import CellFolder, DiskFull, StoreError
@@ -96,6 +97,7 @@ def _train(
         agent = make_agent(env.spec, config, seed=cell.seed, device=device)
         session = CellSession(folder, cell, agent, env, evaluator, stop)
         step, carry = session.start()
+        folder.starts.append([{"env_step": env.env_step, **gather(device)}])
         heartbeat.watch(session)
         train(agent, env, step, carry, cell.budget.env_steps, session)
 

@@ -113,7 +113,7 @@ class CellSession:
         self.checkpoints = Checkpoints(folder.path / "checkpoints")
         self._metrics_every = max(1, cell.evaluation.every // METRIC_ROWS_PER_EVALUATION)
         self._checkpointed_at = time.monotonic()
-        self._logs = (folder.evaluations, folder.metrics, folder.diagnostics)
+        self._logs = (folder.evaluations, folder.metrics, folder.diagnostics, folder.starts)
 
     def start(self) -> tuple[VectorStep, Carry]:
         """The first step and carry: of the newest checkpoint where there is one, else of a new run.

@@ -219,6 +219,14 @@ class CellFolder:
         return RowLog(self.path / "diagnostics.jsonl")
 
     @property
+    def starts(self) -> RowLog:
+        """One row per process that worked on the cell: from which environment step, with what code, versions, hardware.
+
+        ``cell.json`` says with what the cell was planned, perhaps months before and on another machine.
+        """
+        return RowLog(self.path / "starts.jsonl")
+
+    @property
     def log(self) -> Path:
         """What the cell's processes printed."""
         return self.path / "log.txt"

@@ -14,10 +14,10 @@ __all__ = ["FlatAdam", "clip_grad_norm"]
 class FlatAdam:
     """Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1) on all parameters of a module as one vector ``[P]``.
 
-    The module's parameters and gradients become views of ``parameters`` and ``gradient``, so that a step is one pass over
-    them instead of some operations for each tensor. Load weights with ``load_state_dict``, which writes into the views, and
-    do not move the module to another device afterwards. ``torch.optim`` would also import its compiler, which takes
-    seconds; this does not.
+    The module's parameters and gradients become views of ``parameters`` and ``gradient``, so that a step is one pass
+    over them instead of some operations for each tensor. Load weights with ``load_state_dict``, which writes into the
+    views, and do not move the module to another device afterwards. ``torch.optim`` would also import its compiler,
+    which takes seconds; this does not.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,23 @@ def test_mixtures_are_named(study: Synthetic) -> None:
         "Some cells were made for another budget (5) than the study's 10,000 steps.",
         "Some cells were evaluated with 3 episodes, the study asks for 5.",
     ]
+
+
+def test_a_cell_that_another_version_went_on_with_is_told(study: Synthetic) -> None:
+    """What planned it says nothing of who did the work."""
+    starts = [(0, "c0ffee", "2.12.0"), (4_000, "deadbeef", "2.13.0")]
+    rows = [
+        {"env_step": at, "commit": commit, "dirty": False, "packages": {"torch": torch, "numpy": "2.3.5"}}
+        for at, commit, torch in starts
+    ]
+    (study.folder / PPO.format(0) / "starts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert told(study) == [
+        "The cells were made by 2 versions of the code: c0ffee, deadbeef.",
+        "The cells were made with 2 versions of torch: 2.12.0, 2.13.0.",
+    ]
+    found = {check.sentence: check.passed for check in checks(load(study.folder), {}, [])}
+    assert found["2 versions of the code."] is False
+    assert found["The cells were made with 2 versions of torch: 2.12.0, 2.13.0."] is False
 
 
 def test_superseded_cells_are_listed(study: Synthetic) -> None:

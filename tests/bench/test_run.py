@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from m3po.bench import session
+from m3po.bench import run, session
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.run import run_cell
@@ -141,6 +141,48 @@ def test_a_stopped_cell_goes_on_bit_for_bit(
     assert parts.diagnostics.rows() == whole.diagnostics.rows()
     assert _last_state(parts) == _last_state(whole)
     assert finished.seconds >= status.seconds
+
+
+def test_every_process_says_from_where_it_went_on_and_with_what(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code that planned a cell need not be the code that ran it."""
+    folder = make_cell()
+
+    def run_as(commit: str, *, until: int | None = None) -> None:
+        stop = StopRequest()
+        record = session.CellSession.record
+
+        def stop_there(self: session.CellSession, env_step: int, *arguments: Any) -> None:
+            if until is not None and env_step >= until:
+                stop.ask("enough")
+            record(self, env_step, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "gather", lambda device: {"commit": commit, "device": device})
+            patch.setattr(session.CellSession, "record", stop_there)
+            assert run_cell(folder.path, stop=stop) is not None
+
+    run_as("one", until=120)
+    run_as("two")
+    assert folder.starts.rows() == [
+        {"env_step": 0, "commit": "one", "device": "cpu"},
+        {"env_step": 120, "commit": "two", "device": "cpu"},
+    ]
+    assert folder.cell().provenance == {}
+
+
+def test_a_start_whose_work_was_lost_leaves_no_trace(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_cell()
+    monkeypatch.setattr(run, "gather", lambda device: {"commit": "lost"})
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "write", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(folder.path)
+    assert [row["commit"] for row in folder.starts.rows()] == ["lost"]
+    monkeypatch.setattr(run, "gather", lambda device: {"commit": "kept"})
+    assert run_cell(folder.path) is not None
+    assert [row["commit"] for row in folder.starts.rows()] == ["kept"]
 
 
 def test_a_stop_within_an_evaluation_leaves_no_half_of_it(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
