@@ -225,8 +225,8 @@ def _machine(provenance: Mapping[str, Any]) -> Iterator[str]:
         yield str(provenance["cpu"])
     if provenance.get("cores"):
         yield f"{provenance['cores']} cores"
-    if provenance.get("device"):
-        yield f"trained on {provenance['device']}"
+    if used := provenance.get("gpu") or provenance.get("device"):
+        yield f"trained on {used}"
 
 
 def _check_measure(record: Record, cell: Cell, study: Study) -> None:

@@ -23,6 +23,7 @@ def gather(device: str) -> dict[str, Any]:
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": device,
+        "gpu": _gpu(device),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu(),
@@ -48,6 +49,14 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def _gpu(device: str) -> str | None:
+    """The GPUs' own names, where one is used and they can be had; torch is not imported in this room."""
+    if device == "cpu":
+        return None
+    found = _told(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    return ", ".join(dict.fromkeys(found.splitlines())) if found else None
+
+
 def _commit() -> dict[str, Any]:
     """Commit of the code, and whether it was changed since; both ``None`` where it is not run from a checkout."""
     root = Path(__file__).resolve().parents[2]
@@ -60,7 +69,11 @@ def _commit() -> dict[str, Any]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     # without locks: all cells of a study may start at once
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    return _told(["git", "--no-optional-locks", "-C", str(root), *arguments])
+
+
+def _told(command: list[str]) -> str | None:
+    """What a program prints, or ``None`` where it cannot be had."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -15,9 +16,31 @@ from m3po.bench import provenance
 
 def test_provenance_names_versions_and_hardware() -> None:
     found = provenance.gather("cpu")
-    assert {"time", "device", "python", "platform", "cpu", "cores", "packages", "commit", "dirty"} == found.keys()
+    assert {
+        "time",
+        "device",
+        "gpu",
+        "python",
+        "platform",
+        "cpu",
+        "cores",
+        "packages",
+        "commit",
+        "dirty",
+    } == found.keys()
     assert found["packages"]["numpy"]
     assert "torch" in found["packages"]
+
+
+def test_a_gpu_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho NVIDIA H200\necho NVIDIA H200\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert provenance.gather("cuda")["gpu"] == "NVIDIA H200"
+    assert provenance.gather("cpu")["gpu"] is None
+    tool.unlink()
+    assert provenance.gather("cuda")["gpu"] is None
 
 
 def test_provenance_holds_no_path_host_or_user() -> None:
