@@ -43,7 +43,7 @@ def _why(cell: Cell, absent: list[str]) -> str:
 
 def notes(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
     """Short sentences for the reader of a report; empty when the study is complete and even."""
-    found = [*_cells(results), *_agents(results, scores), *_mixtures(results)]
+    found = [*_cells(results), *_agents(results, scores), *_mixtures(results), *_versions(results)]
     if results.superseded:
         count = len(results.superseded)
         found.append(f"{_count(count, 'cell')} no longer in the suite left out: {_listed(results.superseded)}.")
@@ -66,7 +66,7 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
     runs = [int(n) for of in scores.values() for n in of.runs_per_task if n]
     fewest = min(runs, default=0)
     commits, packages = _commits(cells), _package_mixtures(cells)
-    mixed = [note for note in _mixtures(results) if "versions of" not in note]
+    mixed = _mixtures(results)
     steps = {step for of in scores.values() for step in of.final_steps.values()}
     unlike = len(study.measures) > 1
     return [
@@ -189,10 +189,6 @@ def _mixtures(results: Results) -> list[str]:
         key[0] for key, of in hashes.items() if len(of) > 1
     }
     found += [f"Cells of {agent} were made with different configurations." for agent in sorted(mixed)]
-    commits = _commits(started)
-    if len(commits) > 1:
-        found.append(f"The cells were made by {len(commits)} versions of the code: {_listed(commits)}.")
-    found += _package_mixtures(started)
     budgets = sorted({cell.budget for cell in started if cell.budget is not None} - {results.study.env_steps})
     if budgets:
         shown = _listed(f"{budget:,}" for budget in budgets)
@@ -209,6 +205,13 @@ def _mixtures(results: Results) -> list[str]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         found.append(f"Tasks of the study use protocol {name} with different settings; see the table of protocols.")
     return found
+
+
+def _versions(results: Results) -> list[str]:
+    """Code and packages that changed while the study was made."""
+    commits = _commits(results.cells)
+    code = f"The cells were made by {len(commits)} versions of the code: {_listed(commits)}."
+    return [*([code] if len(commits) > 1 else []), *_package_mixtures(results.cells)]
 
 
 def _commits(cells: Iterable[Cell]) -> list[str]:

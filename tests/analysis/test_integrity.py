@@ -77,9 +77,9 @@ def test_mixtures_are_named(study: Synthetic) -> None:
     change(study, PPO.format(2), evaluation={"every": 1, "episodes": 3})
     assert told(study) == [
         "Cells of ppo were made with different configurations.",
-        "The cells were made by 2 versions of the code: c0ffee, deadbeef with changes.",
         "Some cells were made for another budget (5) than the study's 10,000 steps.",
         "Some cells were evaluated with 3 episodes, the study asks for 5.",
+        "The cells were made by 2 versions of the code: c0ffee, deadbeef with changes.",
     ]
 
 
