@@ -89,8 +89,11 @@ class M3PO:
         self.penalty = 1.0
         self.beta = config.discrepancy_coef
         """Fixed within an iteration, so that the acting policy can be recomputed."""
+        self.termination_seen = False
+        """The termination head is trained only then."""
         self.terminates = False
-        """Whether a termination was ever seen; the termination head is trained and used only then."""
+        """Whether the termination head is used: from the iteration after the one that first trained it, so that the
+        acting policy can be recomputed."""
 
     def _discounts(self) -> Tensor:
         if self.config.gamma is not None:
@@ -160,7 +163,7 @@ class M3PO:
         self.replay.add(transition_rows(transition))
         if self.fresh is not None:
             self.fresh.observe(transition)
-        self.terminates = self.terminates or bool(transition.terminated.any())
+        self.termination_seen = self.termination_seen or bool(transition.terminated.any())
         self.env_step += int(self.spec.action_repeat[transition.task].sum())
         self.rows += 1
 
@@ -187,6 +190,7 @@ class M3PO:
         for _ in range(due):
             for name, value in self._learn(old).items():
                 reported[name].append(value)
+        self.terminates = self.terminates or (self.termination_seen and due > 0)
         self.beta = annealed(self.config.discrepancy_coef, self.env_step, self.config.discrepancy_steps)
         means = {name: float(torch.stack(values).mean()) for name, values in reported.items()}
         about = {UPDATES: float(self.updates), PARAMETERS: float(self._size())}
@@ -199,7 +203,8 @@ class M3PO:
             optimizers.append(self.bonus_optimizer)
         if self.fresh is not None:
             optimizers.append(self.fresh.optimizer)
-        return sum(optimizer.parameters.numel() for optimizer in optimizers)
+        unused = 0 if self.terminates else sum(p.numel() for p in self.model.termination_net.parameters())
+        return sum(optimizer.parameters.numel() for optimizer in optimizers) - unused
 
     def _learn(self, old: MLP) -> dict[str, Tensor]:
         """One update of the world model and, on its latents, of bonuses and actor; then the EMA targets."""
@@ -207,7 +212,7 @@ class M3PO:
         c = self.config
         batch = self.replay.sample(c.batch, c.model_horizon, self.sampling, self.device)
         noise = _normal(batch["action"].shape, self.noise)
-        loss = model_loss(self.model, self.target, batch, self.gamma, noise, c, terminates=self.terminates)
+        loss = model_loss(self.model, self.target, batch, self.gamma, noise, c, terminates=self.termination_seen)
         parts = {**loss.parts, "model_grad_norm": self._step_model(loss.total)}
         if self.bonuses is not None and self.updates % c.bonus_every == 0:
             bonuses = bonus_loss(self.model, self.target, batch, loss, self.gamma, noise, c, terminates=self.terminates)
@@ -296,7 +301,8 @@ class M3PO:
             "noise": generator_state(self.noise),
             "sampling": numpy_generator_state(self.sampling),
             "counters": [self.env_step, self.rows, self.updates],
-            "adaptive": [self.penalty, self.beta, self.terminates],
+            "adaptive": [self.penalty, self.beta],
+            "terminations": [self.termination_seen, self.terminates],
             "carry": carry,
         }
         save_state(directory, "m3po", state)
@@ -320,7 +326,8 @@ class M3PO:
         restore_generator(self.noise, state["noise"])
         restore_numpy_generator(self.sampling, state["sampling"])
         self.env_step, self.rows, self.updates = state["counters"]
-        self.penalty, self.beta, self.terminates = state["adaptive"]
+        self.penalty, self.beta = state["adaptive"]
+        self.termination_seen, self.terminates = state["terminations"]
         carry: Tensor = state["carry"]
         return carry.to(self.device)
 

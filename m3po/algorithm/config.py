@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -93,8 +94,8 @@ class M3POConfig(AgentConfig):
     # Discrepancy bonus
     discrepancy: Literal["reward", "planning", "advantage", "none"] = "reward"
     """Where |Q_MB − Q_MF| enters: the reward, of the last rollout or (``actor_data: replay``) of a critic of bonuses
-    that counts while exploring; the returns of candidate plans; the advantage, with ``actor_data: fresh``. (paper:
-    reward)"""
+    that the actor learns from and planning reads while exploring; the returns of candidate plans; the advantage, with
+    ``actor_data: fresh``. (paper: reward)"""
     discrepancy_coef: float = Field(default=0.2, ge=0)
     """β at the start. (ours, tuned; reference code: 1.0, successor: 0.1)"""
     discrepancy_steps: int = Field(default=100_000, ge=1)
@@ -155,6 +156,11 @@ class M3POConfig(AgentConfig):
         """Whether a critic of bonuses is learned beside those of the task's own reward."""
         return self.discrepancy == "reward" and self.actor_data == "replay"
 
+    @property
+    def augments_rollouts(self) -> bool:
+        """Whether the advantage of fresh data is that of rewards and bonuses, with a critic of its own."""
+        return self.discrepancy == "reward" and self.actor_data == "fresh"
+
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         """See :meth:`m3po.api.AgentConfig.check`."""
         problems = check_vectors("m3po", spec)
@@ -178,6 +184,18 @@ class M3POConfig(AgentConfig):
             problems.append(
                 f"learning starts after {self.learning_starts} environment steps, but the budget is {env_steps}; "
                 "lower 'learning_starts'"
+            )
+        rows = math.ceil(self.rollout_size / num_envs)
+        rollout = rows * num_envs * float(spec.action_repeat.mean())
+        if rollout > env_steps:
+            problems.append(
+                f"one rollout takes {rollout:.0f} environment steps, more than the whole budget of {env_steps}, so "
+                f"that nothing would be learned; lower 'rollout_size' ({self.rollout_size})"
+            )
+        if env_steps * self.updates_per_step < 1:
+            problems.append(
+                f"{self.updates_per_step} updates for each of {env_steps} environment steps are none; "
+                "raise 'updates_per_step'"
             )
         if self.replay_capacity < num_envs * self.model_horizon:
             problems.append(

@@ -3,9 +3,9 @@
 Q_MB = R(z, a) + γ (1 − C(z, a)) V_b(d(z, a))      Q_MF = r + γ (1 − d) V_f(h(o'))      δ = |Q_MB − Q_MF|
 
 The bonus enters the reward of fresh rollouts or of a critic of bonuses, or the advantage (:func:`discrepancy_bonus`),
-or the planner
-(:func:`planning_optimism`), where Q_MB is a candidate's H-step return and Q_MF the critic's own Q of its first action.
-Evaluation and every world-model target see the task's own reward only.
+or the planner (:func:`planning_optimism`), where Q_MB is a candidate's H-step return and Q_MF the critic's own Q of its
+first action. Every world-model target and the planning of an evaluation see the task's own reward only. The actor has
+learned with the bonus, so what it proposes there still bears its mark until β is 0.
 """
 
 from __future__ import annotations

@@ -30,12 +30,19 @@ __all__ = ["FreshUpdate"]
 
 
 class FreshUpdate:
-    """Keeps the rollout of the present iteration and improves actor and V_f on it, once."""
+    """Keeps the rollout of the present iteration and improves the actor and its critics on it, once.
+
+    V_f learns the task's own reward, so that Q_MF is what was experienced; rewards with bonuses have a critic of their
+    own, or a bonus would raise V_f, that the discrepancy, and that the bonus.
+    """
 
     def __init__(self, model: WorldModel, spec: EnvSpec, config: M3POConfig, gamma: Tensor) -> None:
         self.model, self.config, self.gamma = model, config, gamma
         self.num_tasks = spec.num_tasks
-        self.optimizer = FlatAdam(model.model_free, config.actor_lr)
+        self.critics = nn.ModuleList([model.model_free])
+        if model.augmented is not None:
+            self.critics.append(model.augmented)
+        self.optimizer = FlatAdam(self.critics, config.actor_lr)
         self.rows: list[dict[str, NDArray[Any]]] = []
 
     @property
@@ -70,12 +77,11 @@ class FreshUpdate:
                 metrics["kl_stop"] = 1.0
                 break
             step(actor_optimizer, loss.total, self.model.actor, self.config.grad_clip)
-            e = self.model.embedding(batch["task"]).detach()
-            value_loss = self.model.model_free_loss(batch["latent"], e, batch["value_target"]).mean()
-            step(self.optimizer, value_loss, self.model.model_free, self.config.grad_clip)
+            losses = self._value_losses(batch)
+            step(self.optimizer, torch.stack(list(losses.values())).sum(), self.critics, self.config.grad_clip)
             if self.config.trust_region == "kl":
                 penalty = adapt_penalty(penalty, float(loss.kl), self.config.kl_target)
-            metrics |= {k: float(v) for k, v in loss.parts.items()} | {"model_free_loss": float(value_loss.detach())}
+            metrics |= {k: float(v.detach()) for k, v in (loss.parts | losses).items()}
         metrics |= {"bonus": float(flat["bonus"].mean()), "discrepancy": float(flat["discrepancy"].mean())}
         return metrics, penalty
 
@@ -104,9 +110,14 @@ class FreshUpdate:
         believed, experienced = one_step_values(model, latent, rollout["action"], reward, next_value, terminated)
         discrepancy = (believed - experienced).abs()
         bonus = beta * discrepancy_bonus(discrepancy, task, self.num_tasks, self.config.discrepancy_clip)
-        augmented = reward + bonus if self.config.discrepancy == "reward" else reward
         ended = terminated | rollout["truncated"]
-        advantage = gae(augmented, value, next_value, terminated, ended, model.gamma, self.config.gae_lambda)
+        cut = (terminated, ended, model.gamma, self.config.gae_lambda)
+        advantage = gae(reward, value, next_value, *cut)
+        targets = {"value_target": advantage + value}
+        if self.config.augments_rollouts:
+            value, next_value = self.model.augmented_value(latent, e), self.model.augmented_value(next_latent, e)
+            advantage = gae(reward + bonus, value, next_value, *cut)
+            targets["augmented_target"] = advantage + value
         normal = standardise(advantage.flatten(), task.flatten(), self.num_tasks).view_as(reward)
         if self.config.discrepancy == "advantage":
             normal = normal + bonus
@@ -116,13 +127,21 @@ class FreshUpdate:
             rollout = {**rollout, "acting_mean": old.mean, "acting_std": old.std}
         fields = {
             **rollout,
+            **targets,
             "latent": latent,
             "advantage": normal,
-            "value_target": advantage + value,
             "bonus": bonus,
             "discrepancy": discrepancy,
         }
         return {k: v.flatten(0, 1) for k, v in fields.items()}
+
+    def _value_losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        latent, e = batch["latent"], self.model.embedding(batch["task"]).detach()
+        losses = {"model_free_loss": self.model.model_free_loss(latent, e, batch["value_target"]).mean()}
+        if self.config.augments_rollouts:
+            logits = self.model.augmented_logits(latent, e)
+            losses["augmented_loss"] = self.model.regression_loss(logits, batch["augmented_target"]).mean()
+        return losses
 
     def _policy_loss(self, batch: Mapping[str, Tensor], beta: float, penalty: float, *, terminates: bool) -> PolicyLoss:
         task = batch["task"]

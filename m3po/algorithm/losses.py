@@ -87,7 +87,7 @@ def model_loss(
 ) -> ModelLoss:
     """World-model loss on subsequences ``{name: [H, B, ...]}``; ``gamma`` ``[K]``; ``noise`` ``[H, B, A]``.
 
-    L = Σₜ ρᵗ [c_z ‖ẑₜ₊₁ − sg h(oₜ₊₁)‖² + c_r CE(R(ẑₜ, aₜ), rₜ) + c_v CE(V_b(ẑₜ), yₜ) + c_d BCE(C(ẑₜ, aₜ), dₜ)] / H
+    L = Σₜ ρᵗ [c_z ‖ẑₜ₊₁ − sg h(oₜ₊₁)‖²/L + c_r CE(R(ẑₜ, aₜ), rₜ) + c_v CE(V_b(ẑₜ), yₜ) + c_d BCE(C(ẑₜ, aₜ), dₜ)] / H
 
     The target is what the gradient stops at, never the prediction. Steps behind the end of an episode are masked.
     """

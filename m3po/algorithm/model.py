@@ -11,6 +11,7 @@ C(z, a, e)   ``termination``                 logit ``[...]``
 Q_b or V_b   ``critics``                     M heads, two-hot over symlog bins
 Q_δ          ``bonus_critic``                two-hot over symlog bins, where the reward is augmented on replay
 V_f(z, e)    ``model_free_value``            two-hot over symlog bins, and a random function
+V_δ(z, e)    ``augmented_value``             two-hot over symlog bins, where the reward is augmented on fresh data
 π(a | z, e)  ``prior``                       Gaussian over pre-tanh actions
 ===========  ==============================  =====================================================
 """
@@ -61,6 +62,7 @@ class WorldModel(nn.Module):
         self.critics = nn.ModuleList(MLP(inputs, [width, width], bins) for _ in range(config.critics))
         self.bonus_critic = MLP(state_action, [width, width], bins) if config.values_bonus else None
         self.model_free = MLP(state, [width, width], bins)
+        self.augmented = MLP(state, [width, width], bins) if config.augments_rollouts else None
         self.random_prior = config.random_prior if config.values_bonus else 0.0
         self.random_function = MLP(state, [width], 1).requires_grad_(False) if self.random_prior else None
         self.actor = MLP(state, [width, width], 2 * spec.action_dim)
@@ -71,8 +73,8 @@ class WorldModel(nn.Module):
 
     def _initialise(self) -> None:
         """Zero the last layers of all two-hot heads (predictions start at 0) and start π near N(0, 1)."""
-        bonus = [] if self.bonus_critic is None else [self.bonus_critic]
-        for head in (self.reward_net, self.model_free, *self.critics, *bonus):
+        bonuses = [head for head in (self.bonus_critic, self.augmented) if head is not None]
+        for head in (self.reward_net, self.model_free, *self.critics, *bonuses):
             last = last_linear(head)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -117,6 +119,15 @@ class WorldModel(nn.Module):
     def model_free_loss(self, z: Tensor, e: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy ``[...]`` of V_f's learned part against numbers ``target [...]`` less the random function."""
         return self.regression_loss(self.model_free(_beside(z, e)), target - self._random(z, e))
+
+    def augmented_logits(self, z: Tensor, e: Tensor) -> Tensor:
+        """V_δ(z, e), rewards and bonuses to come, as logits ``[..., bins]``."""
+        assert self.augmented is not None
+        return self.augmented(_beside(z, e))
+
+    def augmented_value(self, z: Tensor, e: Tensor) -> Tensor:
+        """V_δ(z, e) ``[...]``."""
+        return self.scalar(self.augmented_logits(z, e))
 
     def _random(self, z: Tensor, e: Tensor) -> Tensor:
         if self.random_function is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from m3po.algorithm.losses import fresh_policy_loss, replayed_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import EnvSpec, Transition
 from m3po.kit.distributions import Gaussian, gaussian_kl
+from m3po.kit.nets import last_linear
+from m3po.kit.planning import Candidates, Plan
 
 from .conftest import make_batch, make_spec, tiny
 
@@ -58,19 +61,20 @@ def test_gradients_reach_the_actor_through_the_planner(spec: EnvSpec) -> None:
         spec, tiny(**FRESH, likelihood="planner", rollout_size=24, updates_per_step=1e-9), seed=0, device="cpu"
     )
     before = [p.clone() for p in agent.model.actor.parameters()]
-    others = [p.clone() for n, p in agent.model.named_parameters() if not n.startswith(("actor", "model_free"))]
+    improved = ("actor", "model_free", "augmented")
+    others = [p.clone() for n, p in agent.model.named_parameters() if not n.startswith(improved)]
     for transition in rollout(agent, 6):
         agent.observe(transition)
         agent.update()
     assert any(not torch.equal(a, b) for a, b in zip(before, agent.model.actor.parameters(), strict=True))
-    after = [p for n, p in agent.model.named_parameters() if not n.startswith(("actor", "model_free"))]
+    after = [p for n, p in agent.model.named_parameters() if not n.startswith(improved)]
     assert all(torch.equal(a, b) for a, b in zip(others, after, strict=True))
 
 
 def test_each_environment_closes_its_own_advantage(spec: EnvSpec) -> None:
     """Error 2: one bootstrap value for all. Changing environment 0's last successor moves only its advantages."""
     agent = M3PO(spec, tiny(**FRESH, discrepancy_coef=0.0, rollout_size=999), seed=0, device="cpu")
-    torch.nn.init.normal_(agent.model.model_free[-1].weight)
+    torch.nn.init.normal_(last_linear(agent.model.model_free).weight)
     for transition in rollout(agent, 4):
         agent.observe(transition)
     assert agent.fresh is not None
@@ -84,6 +88,101 @@ def test_each_environment_closes_its_own_advantage(spec: EnvSpec) -> None:
     rows["terminated"][-1, 0] = True
     cut = agent.fresh._targets(rows, 0.0, terminates=False)["value_target"].view(4, 4)
     assert cut[-1, 0].item() == pytest.approx(rows["reward"][-1, 0].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("form", ["reward", "advantage"])
+def test_bonuses_raise_the_advantage_and_never_what_was_experienced(
+    spec: EnvSpec, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rewards of 1, bonuses of 0 and 2 in turn, β ½, untrained critics (0): by hand for each form."""
+    agent = M3PO(spec, tiny(**{**FRESH, "discrepancy": form}, rollout_size=999, gamma=0.9), seed=0, device="cpu")
+    assert agent.fresh is not None
+    bonus = torch.tensor([0.0, 2.0, 0.0])[:, None].expand(3, 4)
+    monkeypatch.setattr("m3po.algorithm.fresh.discrepancy_bonus", lambda *arguments: bonus)
+    for transition in rollout(agent, 3):
+        agent.observe(replace(transition, reward=np.ones(4, np.float32)))
+    rows = {k: torch.from_numpy(np.stack([r[k] for r in agent.fresh.rows])) for k in agent.fresh.rows[0]}
+    flat = agent.fresh._targets(rows, 0.5, terminates=False)
+
+    def sums(reward: list[float]) -> torch.Tensor:
+        # values are 0, so advantages are rewards to come, discounted by γ λ = 0.9 · 0.95
+        r = torch.tensor(reward)
+        decay = 0.9 * 0.95
+        return torch.stack([r[0] + decay * r[1] + decay**2 * r[2], r[1] + decay * r[2], r[2]])
+
+    own = sums([1.0, 1.0, 1.0])
+    torch.testing.assert_close(flat["value_target"].view(3, 4), own[:, None].expand(3, 4), atol=1e-5, rtol=0)
+    advantage = sums([1.0, 2.0, 1.0]) if form == "reward" else own
+    normal = (advantage - advantage.mean()) / advantage.std(unbiased=False)
+    if form == "advantage":
+        normal = normal + torch.tensor([0.0, 1.0, 0.0])
+    torch.testing.assert_close(flat["advantage"].view(3, 4), normal[:, None].expand(3, 4), atol=1e-4, rtol=0)
+
+
+def test_a_discrepancy_does_not_feed_on_its_own_bonus(spec: EnvSpec) -> None:
+    """Without any reward the model is right about every value, so what was experienced must stay near 0, whatever the
+    bonus: a V_f that learned rewards with bonuses would come to 1 or more in the time."""
+    switches: dict[str, Any] = {**FRESH, "trust_region": "none", "planner": "none", "discrepancy_coef": 1.0}
+    agent = M3PO(spec, tiny(**switches, discrepancy_steps=10**9, actor_lr=3e-3), seed=0, device="cpu")
+    torch.manual_seed(0)
+    torch.nn.init.normal_(last_linear(agent.model.model_free).weight, std=0.1)  # a first discrepancy
+    for transition in rollout(agent, 160):
+        agent.observe(replace(transition, reward=np.zeros(4, np.float32)))
+        agent.update()
+    task = torch.tensor([0, 1]).repeat(16)
+    latent, e = agent.model.encode(torch.randn(32, spec.observation_size), task), agent.model.embedding(task)
+    assert agent.model.model_free_value(latent, e).abs().max() < 0.1
+    assert agent.model.augmented_value(latent, e).mean() > 1
+
+
+def test_the_termination_head_is_read_from_the_iteration_after_it_was_trained(spec: EnvSpec) -> None:
+    """Else the policy that acted before the first termination could not be recomputed behind it."""
+    agent = M3PO(spec, tiny(**FRESH, rollout_size=24, updates_per_step=0.1, kl_target=1e9), seed=0, device="cpu")
+    assert agent.fresh is not None
+    ratios: list[float] = []
+    loss = agent.fresh._policy_loss
+
+    def noted(*arguments: Any, **flags: bool) -> Any:
+        found = loss(*arguments, **flags)
+        ratios.append(found.kl.item())
+        return found
+
+    agent.fresh._policy_loss = noted  # type: ignore[method-assign, assignment]
+    # all 6 rows of the rollout but the last were acted before the termination in the second
+    for t, transition in enumerate(rollout(agent, 6)):
+        agent.observe(replace(transition, terminated=np.full(4, t == 1)))
+        unused = agent._size()
+        assert not agent.terminates
+        agent.update()
+    assert ratios[0] == pytest.approx(0.0, abs=1e-5)
+    assert agent.terminates
+    assert agent._size() - unused == sum(p.numel() for p in agent.model.termination_net.parameters())
+
+
+def test_a_plan_moves_on_by_one_step_and_begins_anew_with_an_episode(spec: EnvSpec) -> None:
+    agent = M3PO(spec, tiny(horizon=3), seed=0, device="cpu")
+    observation = np.zeros((2, spec.observation_size), np.float32)
+    task = np.array([0, 1])
+
+    def act(carry: torch.Tensor, first: list[bool]) -> Any:
+        return agent.act(carry, observation, np.array(first), task, explore=False)
+
+    plans: list[torch.Tensor] = []
+
+    def seen(model: Any, latent: Any, noise: Any, warm: torch.Tensor, *rest: Any) -> Plan:
+        plans.append(warm.clone())
+        mean = torch.arange(18.0).view(3, 2, 3)
+        return Plan(Gaussian(mean, torch.ones_like(mean)), Candidates(mean, mean), mean)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("m3po.algorithm.agent.planned_policy", seen)
+        carry = act(agent.initial_carry(2), [True, True]).carry
+        act(carry, [False, True])
+    assert plans[0].isnan().all()
+    # steps 1 and 2 of the plan become 0 and 1; what comes behind is unknown, and so is all of a new episode
+    assert torch.equal(plans[1][:2, 0], torch.arange(18.0).view(3, 2, 3)[1:, 0])
+    assert plans[1][2].isnan().all()
+    assert plans[1][:, 1].isnan().all()
 
 
 def test_the_actors_loss_leaves_encoder_and_critics_alone(spec: EnvSpec) -> None:
@@ -202,6 +301,8 @@ def test_every_switch_learns_without_a_hitch(spec: EnvSpec, switches: dict[str, 
         ({"planner": "none", "discrepancy": "planning"}, "planner"),
         ({"learning_starts": 10_000}, "budget"),
         ({"replay_capacity": 5}, "replay"),
+        ({"rollout_size": 20_000}, "rollout"),
+        ({"updates_per_step": 1e-5}, "updates"),
     ],
 )
 def test_an_impossible_configuration_says_what_to_do(switches: dict[str, Any], word: str) -> None:
