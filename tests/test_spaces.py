@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from m3po.api import SearchSpace
+from m3po.bench.problem import _contains
 from m3po.registry import agent_config, agent_names
 from m3po.spaces import FILE, agent_spaces, read_spaces
 from suites.errors import SuiteError
@@ -20,10 +21,23 @@ def test_every_agent_of_ours_says_what_to_search(name: str) -> None:
     assert not hasattr(agent_config(name), "SEARCH"), f"spaces are in {FILE}, not in the configuration"
 
 
+@pytest.mark.parametrize("name", sorted(set(agent_names()) - {"random"}))
+def test_no_preset_lies_outside_what_tuning_searches(name: str) -> None:
+    config_class = agent_config(name)
+    outside = {
+        (preset, field, value)
+        for preset in config_class.PRESETS
+        for field, space in agent_spaces(name, config_class).items()
+        if not _contains(space, value := getattr(config_class(preset=preset), field))
+    }
+    # A logarithmic range cannot contain 0; its lower end does as little.
+    assert outside - {(preset, "entropy_coef", 0.0) for preset in ("default", "small")} == set()
+
+
 def test_spaces_are_read_from_yaml() -> None:
     spaces = agent_spaces("ppo", agent_config("ppo"))
     assert spaces["learning_rate"] == SearchSpace(low=1e-4, high=1e-3, log=True)
-    assert spaces["minibatch_size"] == SearchSpace(choices=(64, 128, 256))
+    assert spaces["minibatch_size"] == SearchSpace(choices=(64, 128, 256, 1000))
     assert agent_spaces("random", agent_config("random")) == {}
 
 

@@ -75,8 +75,8 @@ class DreamerV3Config(AgentConfig):
     """Hidden layers of encoder, decoder, actor and critic; reward and continue heads have one (original)."""
     depth: int = Field(default=16, ge=1)
     """Channels of the maps of images are 2, 3, 4 and 4 times as many (original, size12m)."""
-    unimix: float = Field(default=0.01, ge=0, lt=1)
-    """Share of the uniform distribution mixed into every latent (original)."""
+    unimix: float = Field(default=0.01, gt=0, lt=1)
+    """Share of the uniform distribution mixed into every latent, so that no KL is infinite (original)."""
     free_nats: float = Field(default=1.0, ge=0)
     """KL below which neither KL loss has a gradient (original)."""
     bins: int = Field(default=255, ge=3)
@@ -142,7 +142,8 @@ class DreamerV3Config(AgentConfig):
     train_ratio: float = Field(default=1024.0, gt=0)
     """Replayed observations per decision in an environment (original, at action repeat 1)."""
     learning_starts: int = Field(default=1024, ge=0)
-    """Transitions gathered before the first gradient step (original: one batch of 16 × 64)."""
+    """Transitions gathered before the first gradient step (ours: as many as one batch of 16 × 64 observations; the
+    original waits for as many sequences in replay, which its 16 environments have after about 2,000)."""
     replay_capacity: int = Field(default=1_000_000, ge=1)
     """Observations kept over all environments (original: 5 million).
 

@@ -232,13 +232,30 @@ class PPO:
         # Tables [K, D]; a scale of 0 takes padded entries out.
         self.center, self.scale, limit = torch.zeros_like(self.observation_mask), self.observation_mask, math.inf
         if self.config.normalize_observation:
-            self.center = self.observation_moments.mean.float()
-            self.scale = self.observation_mask / self.observation_moments.std()
+            self.center, std = self._observation_statistics()
+            self.scale = self.observation_mask / std
             limit = _LIMIT
         code = self.code if self.num_tasks > 1 else self.code[:, :0]
         self.acting = NumpyPolicy(
             self.model.actor, self.model.log_std, self.center, self.scale, code, self.action_mask, limit
         )
+
+    def _observation_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation that observations of each task are normalised with, float32 ``[K, D]``.
+
+        A task of which nothing was seen, such as a held-out one, takes those of the others together: the network knows
+        inputs of no other scale. An entry that none of them has stays as it is.
+        """
+        moments = self.observation_moments
+        seen = moments.count >= 1  # before anything was shown it is 1e-4
+        weight = (moments.count * seen)[:, None] * self.observation_mask
+        total = weight.sum(0)
+        mean = (weight * moments.mean).sum(0) / total.clamp(min=1)
+        var = (weight * (moments.var + (moments.mean - mean) ** 2)).sum(0) / total.clamp(min=1)
+        takes = ~seen[:, None] & (total > 0)
+        center = torch.where(takes, mean, moments.mean)
+        # What RunningMoments.std adds under the root.
+        return center.float(), torch.sqrt(torch.where(takes, var, moments.var) + 1e-8).float()
 
     def _anneal(self) -> float:
         """Set and return the learning rate for the environment steps taken so far."""

@@ -69,7 +69,8 @@ class PPOConfig(AgentConfig):
     """Gradients of both networks together are shortened to this norm."""
 
     normalize_observation: bool = True
-    """Bring observations to mean 0 and deviation 1 by running statistics of each task, clipped to ±10."""
+    """Bring observations to mean 0 and deviation 1 by running statistics of each task, clipped to ±10; a task that is
+    not trained on takes those of the trained ones together."""
     scale_reward: bool = True
     """Divide rewards by the running deviation of the task's discounted return, clipped to ±10."""
 

@@ -71,12 +71,10 @@ class SACConfig(AgentConfig):
 
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         sentences = check_vectors("sac", spec)
-        # Each task that is trained on has an environment; the spaces may be those of more tasks.
-        tasks = min(spec.num_tasks, num_envs)
-        needed = self.learning_starts * tasks * float(spec.action_repeat.mean())
+        needed = self.learning_starts * int(spec.action_repeat.sum())
         if needed >= env_steps:
             sentences.append(
-                f"the uniform actions of the start take {needed:.0f} environment steps, no less than the whole budget "
+                f"the uniform actions of the start take {needed} environment steps, no less than the whole budget "
                 f"of {env_steps}, so that nothing would be learned; lower learning_starts ({self.learning_starts})"
             )
         if self.replay_capacity < num_envs:

@@ -76,7 +76,8 @@ class TDMPC2:
     Where it differs from the official code: subsequences may cross the end of an episode, their steps behind it not
     counting, so that every transition can be a first one; the task embedding is trained by the world model's loss
     alone; evaluation plans with noise drawn beforehand; terminations are modelled from the first one seen, in joint
-    suites too.
+    suites too, where the updates that the seed earned are made up for little by little: at once they would take hours
+    without a checkpoint.
     """
 
     Config: ClassVar[type[AgentConfig]] = TDMPC2Config
@@ -105,6 +106,7 @@ class TDMPC2:
 
         self.replay: SequenceReplay | None = None
         self.seed_decisions = config.seed_decisions(spec.max_episode_steps)
+        """Of all tasks until the first transition shows which are trained on."""
         self.decisions = 0
         self.updates = 0
         self.terminates = False
@@ -163,16 +165,20 @@ class TDMPC2:
     def observe(self, transition: Transition) -> None:
         """Keep one step of every environment."""
         if self.replay is None:
-            self.replay = SequenceReplay(self.config.replay_capacity, len(transition.reward))
+            self.replay = self._begin(transition.task)
         self.replay.add(transition_rows(transition))
         self.terminates = self.terminates or bool(transition.terminated.any())
         self.decisions += len(transition.reward)
 
+    def _begin(self, task: NDArray[np.int64]) -> SequenceReplay:
+        """An empty replay for environments that play ``task [N]``; tasks that none plays have no part in the seed."""
+        self.seed_decisions = self.config.seed_decisions(self.spec.max_episode_steps[np.unique(task)])
+        return SequenceReplay(self.config.replay_capacity, len(task))
+
     def update(self) -> Metrics:
-        """The updates that are due, the first time as many as the seed's decisions earned; metrics are their means."""
-        ready = self.replay is not None and self.replay.can_sample(self.config.horizon)
-        due = int(self.decisions * self.config.updates_per_step) - self.updates
-        if not ready or self.decisions < self.seed_decisions or due < 1:
+        """The updates that are due; metrics are their means."""
+        due = self._due()
+        if due < 1:
             return {}
         sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         for _ in range(due):
@@ -180,6 +186,23 @@ class TDMPC2:
                 sums[name] += value
         means = dict(zip(sums, (torch.stack(list(sums.values())) / due).tolist(), strict=True))
         return means | {UPDATES: float(self.updates), PARAMETERS: float(self._parameters())}
+
+    def _due(self) -> int:
+        """How many updates to take now.
+
+        With one task the first time as many as the seed's decisions earned. In joint suites each call makes up for as
+        many of those as its own decisions earned, until none is owed.
+        """
+        if self.replay is None or not self.replay.can_sample(self.config.horizon):
+            return 0
+        if self.decisions < self.seed_decisions:
+            return 0
+        rate = self.config.updates_per_step
+        owed = int(self.decisions * rate) - self.updates
+        if self.spec.num_tasks == 1:
+            return owed
+        earned = int(self.decisions * rate) - int((self.decisions - self.replay.num_envs) * rate)
+        return min(owed, 2 * earned)
 
     def _parameters(self) -> int:
         unused = 0 if self.terminates else sum(p.numel() for p in self.model.termination.parameters())
@@ -324,7 +347,7 @@ class TDMPC2:
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.restore(saved)
         if state["replay"] is not None:
-            self.replay = SequenceReplay(self.config.replay_capacity, state["replay"]["envs"])
+            self.replay = self._begin(state["replay"]["rows"]["task"][0])
             self.replay.restore(state["replay"])
         restore_generator(self.noise, state["noise"])
         restore_numpy_generator(self.choices, state["choices"])

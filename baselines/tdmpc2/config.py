@@ -120,7 +120,8 @@ class TDMPC2Config(AgentConfig):
     batch_size: int = Field(default=256, ge=1)
     """B subsequences per update. (official)"""
     updates_per_step: float = Field(default=1.0, gt=0)
-    """Updates per decision of one environment, the seed's included. (official)"""
+    """Updates per decision of one environment, the seed's included: those at once for one task, in joint suites as
+    many with each later step of the environments as that step earned itself. (official for one task)"""
     seed_steps: int = Field(default=1_000, ge=0)
     """Fewest decisions, over all environments, that are drawn uniformly before learning starts. (official)"""
     seed_episodes: int = Field(default=5, ge=0)
@@ -145,7 +146,8 @@ class TDMPC2Config(AgentConfig):
         return self
 
     def seed_decisions(self, max_episode_steps: NDArray[np.int64]) -> int:
-        """Decisions over all environments before learning starts, for episodes of ``max_episode_steps [K]``."""
+        """Decisions over all environments before learning starts, for trained tasks with episodes of
+        ``max_episode_steps [K]`` decisions."""
         return max(self.seed_steps, self.seed_episodes * int(max_episode_steps.sum()))
 
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:

@@ -53,7 +53,13 @@ def test_the_default_is_size12m() -> None:
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"deter": 100}, "multiple of 'blocks'"), ({"bins": 254}, "odd"), ({"min_std": 2.0}, "must not exceed")],
+    [
+        ({"deter": 100}, "multiple of 'blocks'"),
+        ({"bins": 254}, "odd"),
+        ({"min_std": 2.0}, "must not exceed"),
+        # A class could become impossible, and its KL 0 · log 0.
+        ({"unimix": 0.0}, "greater than 0"),
+    ],
 )
 def test_contradictions_are_refused(values: dict[str, float], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
@@ -133,6 +139,16 @@ def test_evaluation_takes_the_mean_action() -> None:
     calm = agent.act(carry, observation, first, task, explore=False).action
     assert (calm == calm[0]).all()
     assert len(np.unique(agent.act(carry, observation, first, task, explore=True).action)) > 1
+
+
+def test_exploring_samples_the_latents() -> None:
+    agent = DreamerV3(SPEC, TINY, seed=0, device="cpu")
+    observation, first = np.ones((N, 1), np.float32), np.ones(N, np.bool_)
+    task, carry = np.zeros(N, np.int64), agent.initial_carry(N)
+    # All environments show the same: the most likely latents are alike, those drawn are not.
+    for explore in (False, True):
+        latents = agent.act(carry, observation, first, task, explore=explore).carry.state.stoch
+        assert (len(latents.unique(dim=0)) > 1) == explore
 
 
 class SignEnv:

@@ -83,6 +83,15 @@ def test_kl_by_hand() -> None:
     assert categorical_kl(p, q).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
 
 
+def test_the_kl_of_what_is_all_but_certain_is_finite() -> None:
+    logits = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]], requires_grad=True)
+    losses = kl_losses(mixed_probs(logits, 1e-6), mixed_probs(logits.flip(-1), 1e-6), free_nats=1.0)
+    # Each of two latents: (1 − 5e-7 − 5e-7) ln((1 − 5e-7) / 5e-7).
+    assert losses[0].item() == pytest.approx(2 * math.log(2e6), rel=1e-4)
+    (gradient,) = torch.autograd.grad(losses[0] + losses[1], logits)
+    assert gradient.isfinite().all()
+
+
 def test_each_kl_loss_teaches_one_side() -> None:
     post_logits = torch.tensor([[3.0, 0.0], [0.0, 2.0]], requires_grad=True)
     prior_logits = torch.tensor([[0.0, 3.0], [2.0, 0.0]], requires_grad=True)

@@ -185,6 +185,26 @@ def test_statistics_are_per_task() -> None:
     assert agent.observation_moments.var.numpy() == pytest.approx(seen.var(0), abs=3e-3)
 
 
+def test_a_task_that_is_not_trained_on_is_normalised_as_the_trained_ones_together() -> None:
+    spec = spec_for(num_tasks=3)
+    # The first entry is in both trained tasks, the second in one of them, the third in the held-out task alone.
+    spec.observation_mask[:] = [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
+    agent = tiny(spec)
+    feeder = Feeder(agent)
+    for _ in range(3):
+        feeder.step(mean=np.array([[0.0], [10.0]]))
+    assert agent.center[2].tolist() == [0, 0, 0]
+    assert agent.scale[2].tolist() == pytest.approx([1, 1, 1])
+    feeder.step(mean=np.array([[0.0], [10.0]]))
+    seen = np.stack(feeder.observations)  # [T, N, D], environment n plays task n
+    both, one = seen[..., 0].ravel(), seen[:, 0, 1]
+    assert agent.center[2].tolist() == pytest.approx([both.mean(), one.mean(), 0], abs=1e-3)
+    assert (1 / agent.scale[2]).tolist() == pytest.approx([both.std(), one.std(), 1], abs=3e-3)
+    # Those that are trained keep their own.
+    assert agent.center[:2, 0].tolist() == pytest.approx(seen.mean(0)[:, 0].tolist(), abs=1e-3)
+    assert (1 / agent.scale[:2, 0]).tolist() == pytest.approx(seen.std(0)[:, 0].tolist(), abs=3e-3)
+
+
 def test_tasks_are_told_apart_by_their_code() -> None:
     agent = tiny(spec_for(num_tasks=2))
     same = np.ones((2, 3), np.float32)

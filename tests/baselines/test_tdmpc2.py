@@ -384,6 +384,41 @@ def test_each_decision_earns_its_updates(num_envs: int, updates_per_step: float,
     assert [t for t in told if t is not None] == [n for m, n in zip([0, *expected], expected, strict=False) if n > m]
 
 
+@pytest.mark.parametrize(
+    ("updates_per_step", "expected"),
+    [
+        # Two environments of two tasks. Twelve decisions are the seed's; each call has its own two updates, and two
+        # more until none is owed.
+        (1.0, [0, 0, 0, 0, 0, 4, 8, 12, 16, 20, 22, 24]),
+        (0.5, [0, 0, 0, 0, 0, 2, 4, 6, 8, 10, 11, 12]),
+        # A call earns one or none.
+        (0.25, [0, 0, 0, 0, 0, 2, 2, 4, 4, 5, 5, 6]),
+    ],
+)
+def test_joint_suites_make_up_for_the_seed_little_by_little(updates_per_step: float, expected: list[int]) -> None:
+    agent = tiny(spec_of([3, 3], [2, 2]), seed_steps=12, updates_per_step=updates_per_step)
+    feeder, taken = Feeder(agent, num_envs=2), []
+    for _ in expected:
+        feeder.step()
+        taken.append(agent.updates)
+    assert taken == expected
+
+
+def test_what_the_seed_is_still_owed_outlives_a_checkpoint(tmp_path: Path) -> None:
+    spec = spec_of([3, 3], [2, 2])
+    agent, other = (tiny(spec, seed_steps=12, seed=seed) for seed in (0, 1))
+    feeder = Feeder(agent, num_envs=2)
+    for _ in range(7):
+        feeder.step()
+    agent.save(tmp_path, feeder.carry)
+    resumed = Feeder(other, num_envs=2)
+    resumed.carry = other.load(tmp_path)
+    resumed.generator.bit_generator.state = feeder.generator.bit_generator.state
+    for expected in (12, 16, 20, 22):
+        assert feeder.step() == resumed.step()
+        assert agent.updates == other.updates == expected
+
+
 def test_metrics_are_means_over_the_updates() -> None:
     agent = tiny(seed_steps=3, updates_per_step=2 / 3)
     feeder = Feeder(agent)
@@ -397,6 +432,19 @@ def test_the_seed_is_episodes_of_each_task_but_not_too_few() -> None:
     lengths = np.array([500, 100])
     assert TDMPC2Config().seed_decisions(lengths) == 5 * 600
     assert TDMPC2Config().seed_decisions(np.array([100])) == 1000
+
+
+def test_tasks_that_are_not_trained_on_have_no_part_in_the_seed(tmp_path: Path) -> None:
+    spec = spec_of([3, 3, 3], [2, 2, 2])  # episodes of ten decisions
+    agent, other = (tiny(spec, seed_steps=0, seed_episodes=1) for _ in range(2))
+    feeder, plans = Feeder(agent, num_envs=2), []  # of the first two tasks
+    for _ in range(12):
+        feeder.step()
+        plans.append(bool(feeder.carry.mean.any()))
+    assert plans == [False] * 10 + [True] * 2
+    agent.save(tmp_path, feeder.carry)
+    other.load(tmp_path)
+    assert other.seed_decisions == agent.seed_decisions == 20
 
 
 def test_actions_are_uniform_until_the_seed_is_gathered() -> None:
