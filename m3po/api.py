@@ -17,6 +17,7 @@ An agent is trained by exactly this loop, which knows no algorithm::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +130,8 @@ class SearchSpace(BaseModel):
             return self
         if self.low is None or self.high is None:
             raise ValueError("a range needs both 'low' and 'high' (or give 'choices')")
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ValueError(f"a range ends at finite numbers, not at {self.low:g} and {self.high:g}")
         if not self.low < self.high:
             raise ValueError(f"'low' ({self.low:g}) must be below 'high' ({self.high:g})")
         if self.log and self.low <= 0:
@@ -161,7 +164,7 @@ class AgentConfig(BaseModel):
         if not isinstance(values, Mapping):
             return values
         preset = values.get("preset", cls.model_fields["preset"].default)
-        if preset not in cls.PRESETS:
+        if not isinstance(preset, str) or preset not in cls.PRESETS:
             raise ValueError(f"unknown preset {preset!r}; known: {', '.join(cls.PRESETS)}")
         return {**cls.PRESETS[preset], **values}
 
@@ -173,7 +176,8 @@ class AgentConfig(BaseModel):
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         """Sentences on why this configuration cannot work with these spaces and this budget; empty when it can.
 
-        Called before any environment is made, so that an impossible plan fails in a moment.
+        ``spec`` has the tasks that are trained on; the one an agent is made with has the held-out ones too. Called
+        before any environment is made, so that an impossible plan fails in a moment.
         """
         return []
 

@@ -65,7 +65,7 @@ def _find(group: str, name: str) -> EntryPoint:
 def _load(point: EntryPoint, kind: str) -> Any:
     try:
         return point.load()
-    except Exception as error:  # a plugin may fail in any way; it must not take the others down
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way; it must not take the others down
         reason = f"{type(error).__name__}: {error}"
         raise RegistryError(f"{kind} {point.name!r} of {_owner(point)} cannot be imported: {reason}") from error
 

@@ -7,6 +7,7 @@ simulator nor learning library.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from suites.spec import Suite, Task
 
 MAX_BYTES = 200_000
 """A larger file is no suite; parsing it would take long."""
+
+MOST_SEEDS = 1000
+"""A larger number of seeds is most likely a seed: no study has so many."""
 
 _SHIPPED = Path(__file__).parent
 
@@ -84,9 +88,20 @@ def load_suite(source: str, overrides: Sequence[str] = (), check_agent: AgentChe
         fault(("budget", "num_envs"), f"budget.num_envs: found {suite.budget.num_envs}; {expected}")
     if isinstance(suite, Suite) and suite.mode == "per_task" and tasks.held_out:
         fault(("held_out",), "held_out: an agent of one task cannot be evaluated on others; expected 'mode: joint'")
+    if isinstance(suite, Suite):
+        for key_path, number in _numbers_of_seeds(suite):
+            if number > MOST_SEEDS:
+                expected = f"expected a number of seeds, at most {MOST_SEEDS}, or the seeds themselves: [{number}]"
+                fault(key_path, f"{'.'.join(key_path)}: found {number}; {expected}")
     if messages or isinstance(suite, list):
         raise SuiteError(messages)
     return LoadedSuite(suite, tasks.trained, tasks.held_out, tasks.tuning, tasks.notes, path, document)
+
+
+def _numbers_of_seeds(suite: Suite) -> list[tuple[tuple[str, ...], int]]:
+    """Where a suite gives a number of seeds, and which."""
+    given = [(("seeds",), suite.seeds), (("tuning", "seeds"), suite.tuning.seeds if suite.tuning else None)]
+    return [(key_path, seeds) for key_path, seeds in given if isinstance(seeds, int)]
 
 
 def _agent_faults(document: Document, check: AgentCheck | None) -> list[tuple[KeyPath, str]]:
@@ -116,9 +131,9 @@ def _find(source: str, folder: Path = Path()) -> Path:
     if source in shipped:
         return shipped[source]
     path = folder / source
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path's, false for what cannot be a path
         return path
-    found = "a folder" if path.is_dir() else "no such file"
+    found = "a folder" if os.path.isdir(path) else "no such file"
     match = nearest(Path(source).stem, shipped)
     hint = f"; nearest: {match!r}" if match else ""
     raise SuiteError(f"{path}: {found}; expected a suite file or a shipped suite ({', '.join(shipped)}){hint}")

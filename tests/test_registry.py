@@ -30,11 +30,15 @@ def test_a_broken_plugin_is_named_with_its_reason_and_the_others_work(
 ) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "broken_agent.py").write_text("raise RuntimeError('no licence')\n")
+    (tmp_path / "site" / "leaving_agent.py").write_text("raise SystemExit('needs jax')\n")
     (tmp_path / "site" / "no_agent.py").write_text("class Thing: ...\n")
     agents = {"broken": "broken_agent:Agent", "absent": "nowhere:Agent", "thing": "no_agent:Thing"}
+    agents["leaving"] = "leaving_agent:Agent"
     install_plugin(tmp_path / "site", monkeypatch, agents, {"thing": "no_agent:Thing"}, name="bad-package")
     with pytest.raises(RegistryError, match=r"agent 'broken' of bad-package 1\.0 .* RuntimeError: no licence"):
         agent_class("broken")
+    with pytest.raises(RegistryError, match=r"agent 'leaving' of bad-package 1\.0 .* SystemExit: needs jax"):
+        agent_class("leaving")
     with pytest.raises(RegistryError, match="No module named 'nowhere'"):
         agent_config("absent")
     with pytest.raises(RegistryError, match="has no Config, act, observe"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def run(
 
     study = _study(suite, set_)
     cells = study.chosen(agent or (), task or (), seed or ())
-    console = _console(stderr=as_json)
+    console = _progress(stderr=as_json)
     outcome = run_study(study, cells, results, jobs=jobs, device=resolve_device(device), console=console)
     path = None
     if report and not outcome.interrupted:
@@ -126,7 +127,7 @@ def report(
     from analysis.report.study import write, write_summary
     from m3po.bench.study import find_study
 
-    if Path(source).is_file() and ".csv" in Path(source).suffixes:
+    if os.path.isfile(source) and ".csv" in Path(source).suffixes:
         from analysis.summary import summarise
         from analysis.tidy import read_csv
 
@@ -135,7 +136,7 @@ def report(
         path = write_summary(summarise(table), default if out is None else out)
     elif (low, high, score, joint) != (None, None, None, False):
         raise typer.BadParameter(f"--low, --high, --score and --joint are for a CSV table, which {source} is not")
-    elif (Path(source) / tuning.LEDGER).is_file():
+    elif os.path.isfile(Path(source) / tuning.LEDGER):
         path = search_report.write(Path(source), out)
     else:
         path = write(find_study(source, results).path, out)
@@ -247,7 +248,7 @@ def tune(
         loaded, agent or (), suite, trials=trials, env_steps=env_steps, overrides=set_ or (), storage=storage
     )
     outcome = tune_agents(
-        request, results, out, jobs=jobs, device=resolve_device(device), console=_console(stderr=as_json)
+        request, results, out, jobs=jobs, device=resolve_device(device), console=_progress(stderr=as_json)
     )
     _print(tune_view(outcome), as_json)
     raise typer.Exit(outcome.exit_code)
@@ -353,6 +354,15 @@ def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr)
     # a pipe has no width: there tables keep their natural one
     return console if console.is_terminal else Console(stderr=stderr, width=200)
+
+
+def _progress(*, stderr: bool) -> Console:
+    """Where a command says how far it is: losing its reader ends no cell."""
+    from m3po.bench.display import unheard
+
+    console = _console(stderr=stderr)
+    console.file = unheard(console.file)
+    return console
 
 
 def _print(view: View, as_json: bool) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Protocol, Self
+from typing import IO, Any, Protocol, Self, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,7 +18,16 @@ from rich.text import Text
 from m3po.bench.plan import estimate
 from m3po.bench.records import FINAL, CellEntry, CellStatus
 
-__all__ = ["Display", "PlainDisplay", "TableDisplay", "cell_table", "duration", "make_display", "summary"]
+__all__ = [
+    "Display",
+    "PlainDisplay",
+    "TableDisplay",
+    "cell_table",
+    "duration",
+    "make_display",
+    "summary",
+    "unheard",
+]
 
 STYLES = {
     "pending": "dim",
@@ -28,6 +39,42 @@ STYLES = {
 }
 PLAIN_EVERY_SECONDS = 60.0
 """How often a run without a terminal says how far it is."""
+
+
+def unheard(stream: IO[str]) -> IO[str]:
+    """``stream`` for what is told on the way: nothing ends because nobody hears it any more.
+
+    Once it cannot be written to (a closed terminal, a broken pipe), all that this process writes there is dropped.
+    """
+    return cast(IO[str], _Unheard(stream))
+
+
+class _Unheard:
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._silence()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._silence()
+
+    def _silence(self) -> None:
+        # of the descriptor, because what is buffered is tried again, and the command has last words too
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Display(Protocol):

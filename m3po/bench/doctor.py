@@ -12,7 +12,6 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -168,7 +167,7 @@ def _outcome(task: Task, future: Future[Examination]) -> Examination:
 
 
 def _named(name: str) -> tuple[Task, ...]:
-    if name in shipped_suites() or Path(name).is_file():
+    if name in shipped_suites() or os.path.isfile(name):
         loaded = load_suite(name)
         return (*loaded.tasks, *loaded.held_out)
     families, faults = _families()

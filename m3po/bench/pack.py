@@ -21,7 +21,7 @@ __all__ = ["Packed", "pack"]
 
 SUFFIX = ".tar.xz"
 LEFT_OUT = frozenset({"checkpoints", "videos", "report", "lock"})
-"""Names of what is large, can be made again, or belongs to a process."""
+"""Names of what is large, can be made again, or belongs to a process; below ``tuning`` they may name an agent."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,16 @@ def pack(study: StudyFolder, out: Path | None = None) -> Packed:
     path = out or Path(f"{folder.name}{SUFFIX}")
     if not path.name.endswith(SUFFIX):
         raise StoreError(f"{path} should be the name of a file that ends with {SUFFIX}")
+    if links := _links(folder):
+        raise StoreError(f"{links[0]} is a link, and links are not packed; put what it leads to in its place")
     cells = [CellFolder(found.parent) for found in sorted(folder.rglob("cell.json"))]
     unfinished = {cell.path for cell in cells if cell.status().state not in FINAL}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained("write", path):
         try:
             with tarfile.open(temporary, "w:xz") as archive:
-                for file in _files(folder, {*unfinished, path.resolve()}):
+                searches = set((folder / "tuning").glob("*"))
+                for file in _files(folder, {*unfinished, path.resolve()}, searches):
                     archive.add(file, f"{folder.name}/{file.relative_to(folder)}", filter=_anonymous)
             temporary.replace(path)
         finally:
@@ -63,13 +66,20 @@ def pack(study: StudyFolder, out: Path | None = None) -> Packed:
     return Packed(path, path.stat().st_size, len(cells) - len(unfinished), len(unfinished))
 
 
-def _files(folder: Path, but: set[Path]) -> Iterator[Path]:
+def _links(folder: Path) -> list[Path]:
+    """Links that are cells, or of which a cell consists: without them the file would lack results."""
+    links = [path for path in sorted(folder.rglob("*")) if path.is_symlink() and path.name not in LEFT_OUT]
+    return [path for path in links if any((each / "cell.json").exists() for each in (path, path.parent))]
+
+
+def _files(folder: Path, but: set[Path], searches: set[Path]) -> Iterator[Path]:
     """Files to pack, in an order that does not depend on the disk. Links are none: they may lead anywhere."""
     for path in sorted(folder.iterdir()):
-        if path.is_symlink() or path.name in LEFT_OUT or path.name.startswith(".") or path in but:
+        left_out = path.name in LEFT_OUT and path not in searches
+        if path.is_symlink() or left_out or path.name.startswith(".") or path in but:
             continue
         if path.is_dir():
-            yield from _files(path, but)
+            yield from _files(path, but, searches)
         else:
             yield path
 

@@ -141,13 +141,18 @@ def play(folder: CellFolder, task_name: str, *, episode: int = 0, device: str = 
 
 def _trained(folder: CellFolder, cell: Cell, spec: EnvSpec, device: str) -> tuple[Agent, int]:
     """The agent as its newest checkpoint has it, and the environment steps of that."""
-    checkpoint = Checkpoints(folder.path / "checkpoints").newest()
-    if checkpoint is None:
-        raise StoreError(f"{folder.path}: the cell has no checkpoint yet; run it first")
     config = agent_config(cell.agent_type).model_validate(cell.config)
     agent = agent_class(cell.agent_type)(spec, config, seed=cell.seed, device=device)
-    agent.load(checkpoint.path / "agent")
-    return agent, checkpoint.env_step
+    for again in (True, False):  # training may replace the newest while it is read; then there is a newer one
+        checkpoint = Checkpoints(folder.path / "checkpoints").newest()
+        try:
+            if checkpoint is not None:
+                agent.load(checkpoint.path / "agent")
+                return agent, checkpoint.env_step
+        except FileNotFoundError:
+            if not again:
+                raise
+    raise StoreError(f"{folder.path}: the cell has no checkpoint yet; run it first")
 
 
 @dataclass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import logging
 import os
 import signal
@@ -11,6 +13,7 @@ import threading
 import traceback
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.loop import Diverged, Preempted, train
@@ -83,6 +86,8 @@ def _train(
 ) -> None:
     config = agent_config(cell.agent_type).model_validate(cell.config)
     make_agent = agent_class(cell.agent_type)
+    if stop.asked():  # while everything was imported
+        raise Preempted(stop.reason)
     with (
         VectorEnv(
             cell.tasks,
@@ -104,9 +109,10 @@ def _train(
 
 def _obey_signals(stop: StopRequest) -> None:
     """The first signal asks for a stop behind a checkpoint; the second ends the process at once."""
+    signals = itertools.count(1)  # of signals alone: the scheduler may have asked before the first, in its own way
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.asked():
+        if next(signals) > 1:
             os._exit(EXIT_CODES["preempted"])
         stop.ask(f"stopped by {signal.Signals(number).name}")
 
@@ -115,14 +121,30 @@ def _obey_signals(stop: StopRequest) -> None:
 
 
 def _stop_with_parent(stop: StopRequest) -> None:
-    """Ask for a stop when standard input closes: a launcher holds its other end, and its death closes it."""
+    """Ask for a stop when the launcher, which holds the other end of standard input, writes to it or dies."""
 
     def wait() -> None:
-        while os.read(0, 1):
-            pass
-        stop.ask("its scheduler is gone")
+        stop.ask("stopped by its scheduler" if os.read(0, 1) else "its scheduler is gone")
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+class _Lossy(io.FileIO):
+    """A file that drops what cannot be written."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _print_lossily() -> None:
+    """Print what fits: the log lies on the disk that may be full, and no cell ends for a line of it."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        raw = io.BufferedWriter(_Lossy(descriptor, "w", closefd=False))
+        text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        setattr(sys, name, text)
 
 
 def main() -> int:
@@ -131,8 +153,9 @@ def main() -> int:
     parser.add_argument("cell", type=Path, help="folder of the cell, with its cell.json")
     parser.add_argument("--device", default="cpu", help="passed to the agent")
     parser.add_argument("--env-processes", type=int, default=1, help="processes that step environments")
-    parser.add_argument("--supervised", action="store_true", help="stop when standard input closes")
+    parser.add_argument("--supervised", action="store_true", help="stop when standard input speaks or closes")
     options = parser.parse_args()
+    _print_lossily()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     stop = StopRequest()
     _obey_signals(stop)

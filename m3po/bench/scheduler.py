@@ -35,12 +35,15 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM and SIGHUP during the block instead of dying of them."""
+        """Take SIGINT, SIGTERM and SIGHUP during the block instead of dying of them; under nohup, SIGHUP is no wish."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             self.count += 1
 
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield
         finally:
@@ -57,8 +60,8 @@ def run_cells(
     """Run all cells that are not finished; returns every cell's last status, by id.
 
     A cell held by another scheduler's worker is waited for, and taken over if that worker ends early. ``watch`` is
-    called about twice a second with all statuses. After one interruption no cell is started and the running ones are
-    asked to stop; after two they are killed.
+    called about twice a second with all statuses. After one interruption, or an error here, no cell is started and the
+    running ones are asked to stop; after two they are killed.
     """
     run = _Run(list(folders), launcher, watch, interrupt or Interrupt())
     with run.interrupt.listening():
@@ -66,7 +69,7 @@ def run_cells(
             while run.step():
                 time.sleep(POLL_SECONDS)
         finally:
-            run.kill()
+            run.end()
     watch(run.statuses)
     return run.statuses
 
@@ -96,23 +99,30 @@ class _Run:
             return False
         if self.interrupt.count == 1 and not self._stopped:
             self._stop()
+            if self.jobs:
+                self.interrupt.announce("stopping: running cells write a checkpoint; Ctrl-C again ends them at once")
         while self.waiting and len(self.jobs) < self.launcher.slots:
             self._start(self.waiting.popleft())
         if time.monotonic() - self._looked_at > LOOK_SECONDS:
             self._look()
         return bool(self.jobs or self.waiting or self.elsewhere)
 
-    def kill(self) -> None:
-        """End what still runs."""
-        for folder, job in self.jobs.items():
-            job.kill()
-            self.statuses[folder.id] = folder.live_status(self.statuses[folder.id].env_steps)
-        self.jobs.clear()
+    def end(self) -> None:
+        """End what still runs: at once after two interruptions, else (an error stopped us) behind checkpoints."""
+        try:
+            if not self._stopped:
+                self._stop()
+            while self.jobs and self.interrupt.count < 2:
+                self._reap()
+                time.sleep(POLL_SECONDS)
+        finally:
+            for folder, job in self.jobs.items():
+                job.kill()
+                self.statuses[folder.id] = folder.live_status(self.statuses[folder.id].env_steps)
+            self.jobs.clear()
 
     def _stop(self) -> None:
         self._stopped = True
-        if self.jobs:
-            self.interrupt.announce("stopping: running cells write a checkpoint; Ctrl-C again ends them at once")
         self.waiting.clear()
         self.elsewhere.clear()
         for job in self.jobs.values():
@@ -136,7 +146,7 @@ class _Run:
             del self.jobs[folder]
             if code == BUSY:
                 self.elsewhere.append(folder)
-            elif self._stopped and code == -signal.SIGTERM:
+            elif self.interrupt.count and code == -signal.SIGTERM:
                 self.statuses[folder.id] = _before(folder)  # asked to stop before it could listen
             else:
                 self.statuses[folder.id] = _after(folder, code, self.statuses[folder.id])
@@ -170,7 +180,7 @@ def _before(folder: CellFolder) -> CellStatus:
 
 def _after(folder: CellFolder, code: int, before: CellStatus) -> CellStatus:
     """Status of a cell whose worker ended with ``code``; written down where the worker could not do so itself."""
-    status = folder.status(before.env_steps)
+    status = folder.live_status(before.env_steps)  # one that ended at once, when asked twice, still says it runs
     if EXIT_CODES.get(status.state) == code:
         return status
     status = status.model_copy(update={"state": "failed", "message": _cause(code, status), "eta_seconds": None})

@@ -121,13 +121,16 @@ class CellSession:
         Rows newer than that are dropped: they will be written again.
         """
         checkpoint = self.checkpoints.newest()
-        kept = checkpoint.env_step if checkpoint else -1
-        for log in self._logs:
-            log.keep_until(kept)
         if checkpoint is not None:
-            return self._restore(checkpoint)
-        step, carry = self.env.reset(), self.agent.initial_carry(self.env.num_envs)
-        self.clock = Clock()
+            step, carry = self._restore(checkpoint)
+        else:
+            step, carry = self.env.reset(), self.agent.initial_carry(self.env.num_envs)
+            self.clock = Clock()
+        for log in (self.folder.metrics, self.folder.starts):
+            log.keep_until(checkpoint.env_step if checkpoint else -1)
+        # a stop's checkpoint may be older than the evaluation due at its own step
+        for log in (self.folder.evaluations, self.folder.diagnostics):
+            log.keep_until(self.progress.evaluated_at)
         return step, carry
 
     def between_steps(self, env_step: int, carry: Carry) -> None:

@@ -64,6 +64,11 @@ def explained(doing: str, path: Path) -> Iterator[None]:
                 f"cannot {doing} {path}: {os.strerror(error.errno).lower()}; "
                 "make the folder writable or choose another one with --results"
             ) from error
+        if error.errno in (errno.ENOSYS, errno.ENOLCK):
+            raise StoreError(
+                f"cannot {doing} {path}: {os.strerror(error.errno).lower()}; its file system has to offer file locks "
+                "(Lustre: mount it with -o flock), or choose another one with --results"
+            ) from error
         raise StoreError(f"cannot {doing} {path}: {error.strerror or error}") from error
 
 
@@ -103,10 +108,10 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
 def read_json(path: Path) -> Any:
     """Content of a JSON file. Raises :class:`StoreError` where it is missing or damaged."""
     with explained("read", path):
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     try:
-        return json.loads(text)
-    except ValueError as error:
+        return json.loads(data)
+    except ValueError as error:  # no JSON, or no text at all
         raise StoreError(f"{path} is damaged: {error}; restore it, or remove it and run again") from error
 
 
@@ -123,7 +128,8 @@ def locked(path: Path) -> Iterator[None]:
     with explained("lock", path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with explained("lock", path):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -292,23 +298,29 @@ class CellFolder:
         write_json(self.path / "status.json", status.model_dump(mode="json"), durable=False)
 
     def is_held(self) -> bool:
-        """Whether some process on this machine works on the cell now."""
-        try:
-            descriptor = os.open(self.path / "lock", os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            return not _try_lock(descriptor, fcntl.LOCK_SH)
-        finally:
-            os.close(descriptor)
+        """Whether some process on this machine works on the cell now. Raises :class:`StoreError`."""
+        with explained("look at", self.path / "lock"):
+            try:
+                descriptor = os.open(self.path / "lock", os.O_RDONLY)
+            except FileNotFoundError:
+                return False
+            try:
+                return not _try_lock(descriptor, fcntl.LOCK_SH)
+            finally:
+                os.close(descriptor)
 
     @contextmanager
     def held(self) -> Iterator[bool]:
-        """Hold the cell during the block; false where another process holds it. The kernel frees it if we die."""
+        """Hold the cell during the block; false where another process holds it. The kernel frees it if we die.
+
+        Raises :class:`StoreError`.
+        """
         with explained("lock", self.path / "lock"):
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            yield _try_lock(descriptor, fcntl.LOCK_EX, patience=LOCK_PATIENCE_SECONDS)
+            with explained("lock", self.path / "lock"):
+                ours = _try_lock(descriptor, fcntl.LOCK_EX, patience=LOCK_PATIENCE_SECONDS)
+            yield ours
         finally:
             os.close(descriptor)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -227,8 +228,13 @@ class _Checker:
 
     def agents(self, units: Sequence[tuple[Task, ...]]) -> list[AgentEntry]:
         """The agents whose configuration is valid and can work with every unit."""
-        entries = []
+        entries: list[AgentEntry] = []
+        names: set[str] = set()
         for variant in self._variants():
+            if variant.name in names:
+                self._error(variant.place, f"{variant.name!r} names two agents; rename one, or change a swept value")
+                continue
+            names.add(variant.name)
             entry = read_agent(variant.agent, variant.values, variant.budget)
             if isinstance(entry, AgentEntry):
                 entry = replace(entry, name=variant.name)
@@ -285,7 +291,8 @@ class _Checker:
         sentences: list[str] = []
         for unit in units:
             try:
-                spec = env_spec((*unit, *self.loaded.held_out))
+                env_spec((*unit, *self.loaded.held_out))  # what the agent will be made for
+                spec = env_spec(unit)
             except SuiteError as error:
                 self._error(("tasks",), str(error))
                 return
@@ -373,7 +380,7 @@ def find_study(source: str, results: Path) -> StudyFolder:
     Raises :class:`StoreError` where there are no results, or the folder holds several studies.
     """
     path = Path(source)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike Path's, false for what cannot be a path
         suite = load_suite(source).suite.name
         if not (results / suite / "study.json").exists():
             raise StoreError(

@@ -150,20 +150,34 @@ def _journal(path: Path) -> BaseStorage:
     with explained("open", path):
         with locked(lock):
             drop_torn_tail(path)
-        return JournalStorage(JournalFileBackend(str(path), _KernelLock(lock)))
+        try:
+            return JournalStorage(JournalFileBackend(str(path), _KernelLock(lock)))
+        except ValueError as error:
+            raise StoreError(
+                f"{path} is damaged: a line of it is no JSON; restore it, or move {path.parent} away to search anew"
+            ) from error
 
 
 def _database(url: str) -> BaseStorage:
     try:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except Exception as error:  # whatever the database's driver raises, or its absence
-        parts = urlsplit(url)
-        place = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"  # neither user nor password
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StoreError(
-            f"the storage {place} cannot be opened ({reason}); expected a URL such as "
+            f"the storage{_place(url)} cannot be opened ({reason}); expected a URL such as "
             "postgresql+psycopg://user@host/name, a running server, and pip install 'm3po-bench[postgres]'"
         ) from error
+
+
+def _place(url: str) -> str:
+    """Which database a URL means, with neither user nor password; nothing where it does not show where they stand."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    if "://" not in url or "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return ""
+    return f" {parts.scheme}://{parts.hostname or ''}{parts.path}"
 
 
 def requeue(study: optuna.Study, folder: Path) -> None:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from m3po.bench.experiment import cores
@@ -24,7 +25,7 @@ from m3po.bench.study import to_yaml
 from m3po.bench.trials import open_study, turn, working
 from suites.catalog import LoadedSuite, load_suite, shipped_suites
 from suites.errors import SuiteError
-from suites.spec import Tuned, Tuning
+from suites.spec import Name, Tuned, Tuning
 
 __all__ = ["Found", "Request", "TuningOutcome", "TuningTrial", "tune_agents", "tuning_folder"]
 
@@ -67,6 +68,19 @@ class Request:
                 "tuning: {trials: 20}, {total_env_steps: 1e6} or {hours: 8}"
             )
         return cls(loaded, tuple(agents) or tuple(loaded.suite.agents), settings, source, tuple(overrides), storage)
+
+    @property
+    def name(self) -> str:
+        """Of the tuned suite. Raises :class:`SuiteError` where it would be too long for one."""
+        name = f"{self.loaded.suite.name}-tuned" + (f"-{self.agents[0]}" if len(self.agents) == 1 else "")
+        try:
+            TypeAdapter(Name).validate_python(name)
+        except ValidationError as error:
+            raise SuiteError(
+                f"{self.loaded.path}: the tuned suite would be called {name}, which no suite can be "
+                f"({error.errors()[0]['msg']}); give the suite a shorter name, such as with --set name=short"
+            ) from error
+        return name
 
 
 @dataclass(frozen=True)
@@ -142,6 +156,7 @@ def tune_agents(
     its trials or the storage cannot be opened.
     """
     problems = [Problem.of(request.loaded, agent, request.settings) for agent in request.agents]
+    path = out / f"{request.name}.yaml"  # says at once where there can be no such suite
     found = []
     for problem in problems:
         one, interrupted = _search(problem, request, results, jobs or cores(), device, console)
@@ -149,7 +164,7 @@ def tune_agents(
         if interrupted:
             done = f"interrupted after {len(one.trials)} trials of {one.agent}; run the same command again to go on"
             return TuningOutcome(tuple(found), None, done, 3)
-    return _conclude(request, found, out)
+    return _conclude(request, found, path)
 
 
 def _search(
@@ -185,16 +200,14 @@ def _summary(entry: Mapping[str, Any]) -> TuningTrial:
     return TuningTrial(entry["number"], state, entry["score"], entry["values"], entry["default"])
 
 
-def _conclude(request: Request, found: Sequence[Found], out: Path) -> TuningOutcome:
+def _conclude(request: Request, found: Sequence[Found], path: Path) -> TuningOutcome:
     lost = [one.agent for one in found if one.best is None]
     if lost:
         reason = "every one failed or diverged; no suite was written"
         return TuningOutcome(tuple(found), None, f"no valid trial of {', '.join(lost)}: {reason}", 1)
-    name = f"{request.loaded.suite.name}-tuned" + (f"-{found[0].agent}" if len(found) == 1 else "")
-    path = out / f"{name}.yaml"
-    with explained("create", out):
-        out.mkdir(parents=True, exist_ok=True)
-    write_text(path, _suite_text(request, name, found, out))
+    with explained("create", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, _suite_text(request, found, path.parent))
     load_suite(str(path))
     scores = "; ".join(
         f"best of {one.agent}: trial {one.best.number + 1}, score {one.best.score:.4f}"
@@ -204,7 +217,7 @@ def _conclude(request: Request, found: Sequence[Found], out: Path) -> TuningOutc
     return TuningOutcome(tuple(found), path, f"{scores}; suite: {path}", 0)
 
 
-def _suite_text(request: Request, name: str, found: Sequence[Found], out: Path) -> str:
+def _suite_text(request: Request, found: Sequence[Found], out: Path) -> str:
     """The source suite with the best values laid over it, and where they come from."""
     problem = found[0].problem
     suite, settings = problem.suite, problem.settings
@@ -224,12 +237,15 @@ def _suite_text(request: Request, name: str, found: Sequence[Found], out: Path) 
     ]
     if request.overrides:
         notes.append(f"Tuned with --set {' --set '.join(request.overrides)}, which this file does not repeat.")
-    document = {
-        "extends": base,
-        "name": name,
-        "agents": {one.agent: dict(one.best.values) for one in found if one.best is not None},
-        "tuned": {one.agent: one.origin.model_dump(mode="json") for one in found},
-    }
+    best = {one.agent: dict(one.best.values) for one in found if one.best is not None}
+    tuned = {one.agent: one.origin.model_dump(mode="json") for one in found}
+    document = {"extends": base, "name": request.name, "agents": best, "tuned": tuned}
+    if any(value is None or isinstance(value, Mapping) for values in best.values() for value in values.values()):
+        # below "extends" a null would remove what is inherited, and a mapping be merged into it: all is written out
+        whole = load_suite(request.source).document.values
+        agents = {agent: {**whole["agents"].get(agent, {}), **values} for agent, values in best.items()}
+        tuned = {**whole.get("tuned", {}), **tuned}
+        document = {**whole, "name": request.name, "agents": {**whole["agents"], **agents}, "tuned": tuned}
     return "".join(f"# {note}\n" for note in notes) + to_yaml(document)
 
 

@@ -87,7 +87,9 @@ def _killed_at_call(number: int, folder: Path) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
 
 
-@pytest.mark.parametrize("damage", ["missing done", "changed", "truncated", "extra", "removed", "newer format"])
+@pytest.mark.parametrize(
+    "damage", ["missing done", "changed", "truncated", "extra", "removed", "newer format", "no text"]
+)
 def test_torn_or_damaged_ones_are_passed_over_and_named(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,9 +111,19 @@ def test_torn_or_damaged_ones_are_passed_over_and_named(
             (newer / "state").unlink()
         case "newer format":
             (newer / "done").write_text('{"format": 2}')
+        case "no text":
+            (newer / "done").write_bytes(b"\xff\xfe")
     with caplog.at_level(logging.WARNING):
         assert _newest(both) == (10, "weights 1")
     assert "checkpoint 20 is passed over" in caplog.text
+
+
+def test_one_that_is_replaced_while_it_is_looked_at_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Checkpoints(tmp_path).write(10, _fill(1))
+    monkeypatch.setattr("m3po.bench.checkpoints._crc", lambda path: Path(path.parent / "gone").stat().st_size)
+    assert Checkpoints(tmp_path).newest() is None
 
 
 def test_a_failed_write_leaves_the_older_one_and_nothing_else(tmp_path: Path) -> None:

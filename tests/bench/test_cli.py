@@ -183,6 +183,16 @@ def test_a_read_only_folder_is_refused_at_the_start(call: Call, write_suite: Wri
     assert "permission denied; make the folder writable" in err
 
 
+def test_a_name_too_long_for_a_file_is_a_name_like_any_other(call: Call) -> None:
+    name = "a" * 300
+    for command in ("run", "status", "report", "pack"):
+        code, _, err = call(command, name)
+        assert (code, err.partition(";")[0]) == (2, f"{name}: no such file"), command
+    code, _, err = call("doctor", name)
+    assert code == 2
+    assert "is no suite, no suite file and no task of a family" in err
+
+
 def test_our_own_faults_show_a_traceback(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise ZeroDivisionError("ours")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 from rich.console import Console
 
-from m3po.bench.display import PlainDisplay, TableDisplay, duration, make_display, summary
+from m3po.bench.display import PlainDisplay, TableDisplay, duration, make_display, summary, unheard
 from m3po.bench.plan import estimate, make_plan
 from m3po.bench.records import CellEntry, CellStatus, State
 
@@ -99,3 +100,13 @@ def test_an_agent_never_measured_leaves_the_time_unknown() -> None:
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_what_nobody_hears_any_more_is_no_error_nor_are_the_last_words() -> None:
+    ear, mouth = os.pipe()
+    with open(mouth, "w") as stream:
+        console = Console(file=unheard(stream))
+        os.close(ear)
+        console.print("running")
+        stream.write("done")  # written by the command itself when all is over
+        stream.flush()

@@ -117,3 +117,29 @@ def test_an_unpacked_study_goes_on_with_what_is_missing(cli: Cli, tmp_path: Path
     assert (tmp_path / "elsewhere" / "tiny" / kept.name / "evaluations.jsonl").stat().st_mtime_ns == stamp
     after = {cell.name: evaluation_rows(tmp_path / "elsewhere" / "tiny" / cell.name) for cell in (kept, dropped)}
     assert after == before
+
+
+@pytest.mark.parametrize("part", [".", "evaluations.jsonl"])
+def test_a_cell_that_lies_elsewhere_is_not_left_out_in_silence(study: StudyFolder, tmp_path: Path, part: str) -> None:
+    cell = next(path.parent for path in sorted(study.path.glob("*/cell.json")))
+    moved = cell / part
+    moved.rename(tmp_path / "elsewhere")
+    moved.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=rf"{moved.name} is a link, and links are not packed; put what it leads to"):
+        pack(study, tmp_path / "a.tar.xz")
+    moved.unlink()
+    (tmp_path / "elsewhere").rename(moved)
+    (cell / "checkpoints" / "10" / "replay.npz").unlink()
+    (cell / "checkpoints" / "10").rename(tmp_path / "10")
+    (cell / "checkpoints").rmdir()
+    (cell / "checkpoints").symlink_to(tmp_path)
+    assert pack(study, tmp_path / "a.tar.xz").cells == 18, "what is left out anyway may lie elsewhere"
+
+
+def test_the_search_of_an_agent_called_report_is_packed_without_its_report(study: StudyFolder, tmp_path: Path) -> None:
+    search = study.path / "tuning" / "report"
+    (search / "report").mkdir(parents=True)
+    for file in (search / "trials.json", search / "report" / "report.html"):
+        file.write_text("{}")
+    packed = names(pack(study, tmp_path / "a.tar.xz").path)
+    assert [name for name in packed if "tuning" in name] == ["quick/tuning/report/trials.json"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +18,19 @@ import pytest
 from analysis.frame import load
 from analysis.report.study import write
 from analysis.videos import videos
-from m3po.bench.play import HEIGHT, WIDTH, play, playable
+from m3po.api import Agent
+from m3po.bench.checkpoints import Checkpoints
+from m3po.bench.play import HEIGHT, WIDTH, _trained, play, playable
 from m3po.bench.run import run_cell
 from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
+from m3po.registry import agent_class
 from suites import dm_control_pixels
 from suites.catalog import load_suite
 from suites.errors import EnvError, SuiteError
 from suites.families import Pictured, family
 from suites.seeding import EpisodeSeed
+from suites.vector import env_spec
 from tests.bench.conftest import evaluation_rows
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed")
@@ -128,6 +135,35 @@ def test_what_can_be_played_is_what_was_asked_for(trained: Trained) -> None:
         playable(folder, [], ["toy-raech"], [])
     with pytest.raises(StoreError, match="no cell that was asked for has a checkpoint yet"):
         playable(folder, [], [], [7])
+
+
+def test_a_checkpoint_that_training_replaces_meanwhile_is_no_obstacle(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = only(trained(tasks="{family: toy, names: [toy-reach]}"))
+    checkpoints = Checkpoints(cell.path / "checkpoints")
+
+    def train() -> None:
+        newest = checkpoints.newest()
+        assert newest is not None
+        checkpoints.write(newest.env_step + 100, lambda path: shutil.copytree(newest.path / "agent", path / "agent"))
+
+    nudge = agent_class("nudge")
+    load, reads = nudge.load, itertools.count()
+
+    def replaced_while_it_is_read(self: Agent, directory: Path) -> Any:
+        if next(reads) == 0:
+            train()
+        return load(self, directory)
+
+    def imported(name: str) -> type[Agent]:
+        train()  # importing torch takes seconds
+        return nudge
+
+    monkeypatch.setattr(nudge, "load", replaced_while_it_is_read)
+    monkeypatch.setattr("m3po.bench.play.agent_class", imported)
+    spec = env_spec(cell.cell().evaluated)
+    assert _trained(cell, cell.cell(), spec, "cpu")[1] == 300  # the run's own is of step 100
 
 
 def test_tasks_without_pictures_say_so(trained: Trained) -> None:

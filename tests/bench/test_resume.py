@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
+from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.store import CellFolder
 from tests.bench.conftest import Cli, evaluation_rows, metric_rows, wait_for
 
@@ -118,3 +125,86 @@ def test_an_amended_suite_runs_what_is_missing(cli: Cli, write_suite: WriteSuite
     (anew,) = _cells(results)
     assert anew != first
     assert first.exists(), "the superseded result is kept"
+
+
+def _stopped_cell(results: Path) -> CellFolder:
+    """The only cell, which has to be stopped behind a checkpoint of its last step."""
+    (cell,) = map(CellFolder, _cells(results))
+    wait_for(lambda: not cell.is_held(), what="the worker's end")
+    status = cell.status()
+    assert status.state == "preempted", status
+    kept = Checkpoints(cell.path / "checkpoints").newest()
+    assert kept is not None
+    assert kept.env_step == status.env_step > 0
+    return cell
+
+
+UPDATES_TAKE = "{nudge: {pause: 0.5}}"
+
+
+def test_a_sigterm_to_the_whole_group_leaves_a_checkpoint(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    """As systemd and Slurm end a service or a job."""
+    results = tmp_path / "results"
+    process = cli.start("run", write_suite(agents=UPDATES_TAKE, evaluation="{every: 400, episodes: 1}"))
+    wait_for(lambda: _env_step(results) > 0, seconds=60, what="training")
+    os.kill(CellFolder(_cells(results)[0]).status().pid, signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, (out, err)
+    _stopped_cell(results)
+
+
+def test_a_reader_that_is_gone_changes_nothing(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    process = cli.start("run", write_suite(agents=UPDATES_TAKE, evaluation="{every: 400, episodes: 1}"))
+    wait_for(lambda: _env_step(results) > 0, seconds=60, what="training")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 3
+    _stopped_cell(results)
+    process.stderr.close()
+
+
+def test_a_closed_terminal_leaves_a_checkpoint(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents=UPDATES_TAKE, evaluation="{every: 400, episodes: 1}")
+    results = tmp_path / "results"
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from m3po.bench.cli import main; main()", "run", suite],
+        cwd=tmp_path,
+        text=True,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    cli.started.append(process)
+    os.close(theirs)
+
+    def trains() -> bool:
+        while select.select([ours], [], [], 0)[0]:
+            os.read(ours, 65536)  # a terminal takes no more before it is read
+        return _env_step(results) > 0
+
+    wait_for(trains, seconds=60, what="training")
+    os.close(ours)
+    assert process.wait(60) == 3
+    _stopped_cell(results)
+
+
+def test_nohup_outlives_its_terminal(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does
+    try:
+        process = cli.start("run", write_suite(agents=SLOW), "--no-report")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(lambda: _env_step(results) > 0, seconds=60, what="training")
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert "stopping" not in out

@@ -18,7 +18,8 @@ import pytest
 from m3po.bench import run, session
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.evaluate import Evaluator
-from m3po.bench.run import run_cell
+from m3po.bench.launch.local import LocalLauncher
+from m3po.bench.run import OUT_OF_SPACE, run_cell
 from m3po.bench.session import HANG_SIGNAL, HUNG, StopRequest
 from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
@@ -237,6 +238,35 @@ def test_rows_behind_the_last_checkpoint_are_written_again(
     assert parts.diagnostics.rows() == whole.diagnostics.rows()
 
 
+def test_an_evaluation_at_the_step_of_an_older_checkpoint_is_not_written_twice(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop where an evaluation is due leaves a checkpoint without it; then the next one does not reach the disk."""
+    whole, parts = make_cell("whole"), make_cell("parts")
+    assert run_cell(whole.path) is not None
+    stop = StopRequest()
+    due = session.CellSession._evaluation_due
+    with monkeypatch.context() as patch:
+
+        def stop_at_200(self: session.CellSession, env_step: int, over: bool) -> bool:
+            if env_step == 200:
+                stop.ask("enough")
+            return due(self, env_step, over)
+
+        patch.setattr(session.CellSession, "_evaluation_due", stop_at_200)
+        stopped = run_cell(parts.path, stop=stop)
+    assert stopped is not None
+    assert (stopped.state, stopped.env_step) == ("preempted", 200)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "write", lambda *arguments: (_ for _ in ()).throw(StoreError("the disk is full")))
+        assert run_cell(parts.path) is not None
+    assert max(row["env_step"] for row in evaluation_rows(parts.path)) == 200, "evaluated, and then no checkpoint"
+    assert run_cell(parts.path) is not None
+    assert evaluation_rows(parts.path) == evaluation_rows(whole.path)
+    assert parts.diagnostics.rows() == whole.diagnostics.rows()
+    assert metric_rows(parts.path) == metric_rows(whole.path)
+
+
 def _last_state(folder: CellFolder) -> tuple[str, bytes]:
     checkpoint = Checkpoints(folder.path / "checkpoints").newest()
     assert checkpoint is not None
@@ -325,6 +355,70 @@ def test_a_supervised_worker_stops_when_its_parent_is_gone(make_cell: MakeCell) 
     process.stdin.close()
     assert process.wait(timeout=10) == 3
     assert "scheduler is gone" in folder.live_status().message
+
+
+@pytest.mark.parametrize("signal_first", [True, False])
+def test_a_supervised_worker_stops_when_it_is_told_to_and_a_signal_beside_it_is_no_second(
+    make_cell: MakeCell, signal_first: bool
+) -> None:
+    folder = make_cell(agents="{nudge: {pause: 0.5}}")  # both come within one update
+    job = LocalLauncher(1).start(folder)
+    wait_for(lambda: folder.status().env_step > 4, seconds=60)
+    asked = [job.stop, lambda: job.process.send_signal(signal.SIGTERM)]
+    for ask in reversed(asked) if signal_first else asked:
+        ask()
+        time.sleep(0.1)
+    job.process.wait(60)
+    job.stop()  # too late, and no error
+    assert job.poll() == 3
+    status = folder.status()
+    assert status.state == "preempted"
+    kept = Checkpoints(folder.path / "checkpoints").newest()
+    assert kept is not None
+    assert kept.env_step == status.env_step > 4
+
+
+def test_a_worker_told_to_stop_while_it_starts_does_not_begin(make_cell: MakeCell) -> None:
+    folder, stop = make_cell(), StopRequest()
+    stop.ask("stopped by its scheduler")
+    status = run_cell(folder.path, stop=stop)
+    assert status is not None
+    assert (status.state, status.message) == ("preempted", "stopped by its scheduler; run again to go on")
+    assert not (folder.path / "checkpoints").exists()
+
+
+def _with_a_full_log(command: list[str]) -> int:
+    """Exit code of a worker whose log lies on a full disk."""
+    with Path("/dev/full").open("w") as full:
+        return subprocess.run(command, stdout=full, stderr=full, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def test_a_worker_on_a_full_disk_says_so_by_its_exit_code(make_cell: MakeCell) -> None:
+    program = f"ulimit -f 0; exec {sys.executable} -B -m m3po.bench.run {make_cell().path}"
+    assert _with_a_full_log(["bash", "-c", program]) == OUT_OF_SPACE
+
+
+def test_a_disk_that_was_full_for_a_while_is_no_hung_environment(make_cell: MakeCell) -> None:
+    folder = make_cell(budget="{env_steps: 200, num_envs: 4}")
+    script = (
+        "import sys, time, m3po.bench.session as session, suites.toy\n"
+        "from m3po.bench.run import main\n"
+        "from m3po.bench.store import CellFolder, DiskFull\n"
+        "plain, write, beats = suites.toy.Reach.step, CellFolder.write_status, []\n"
+        "def busy(self, action):\n"
+        "    until = time.process_time() + 0.02\n"
+        "    while time.process_time() < until: pass\n"
+        "    return plain(self, action)\n"
+        "def full_at_first(self, status):\n"
+        "    beats.append(status)\n"
+        "    if len(beats) < 3: raise DiskFull('no space left')\n"
+        "    write(self, status)\n"
+        "session.HANG_SECONDS = 1\n"  # of the processor's 8 seconds that 400 steps take
+        "suites.toy.Reach.step, CellFolder.write_status = busy, full_at_first\n"
+        "sys.exit(main())\n"
+    )
+    assert _with_a_full_log([sys.executable, "-c", script, str(folder.path)]) == 0
+    assert folder.status().state == "done"
 
 
 def test_a_status_without_its_process_is_told_from_a_running_one(make_cell: MakeCell) -> None:

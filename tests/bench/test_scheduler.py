@@ -186,3 +186,28 @@ def test_a_worker_that_cannot_be_started_is_a_failure(folders: list[CellFolder])
 
     statuses = run_cells(folders, Broken(lambda folder: None), _ignore)
     assert {status.message for status in statuses.values()} == {"cannot start"}
+
+
+def test_an_error_here_stops_the_running_cells_behind_a_checkpoint(folders: list[CellFolder]) -> None:
+    launcher = FakeLauncher(lambda folder: None, slots=2)
+
+    def end(folder: CellFolder) -> int | None:
+        return _ends("preempted", 3)(folder) if all(job.stopped for job in launcher.jobs) else None
+
+    def watch(statuses: Mapping[str, CellStatus]) -> None:
+        launcher.end = end
+        for job in launcher.jobs:
+            job.end = end
+        raise OSError("the terminal is gone")
+
+    with pytest.raises(OSError, match="the terminal is gone"):
+        run_cells(folders, launcher, watch)
+    assert [(job.stopped, job.killed) for job in launcher.jobs] == [(True, False)] * 2
+    assert [folder.status().state for folder in folders] == ["preempted", "preempted", "pending"]
+
+
+def test_a_worker_that_ended_at_once_when_it_was_asked_twice_did_not_fail(folders: list[CellFolder]) -> None:
+    folders[0].write_status(CellStatus(id=folders[0].id, state="running", env_steps=400))
+    statuses = run_cells(folders[:1], FakeLauncher(lambda folder: 3), _ignore)
+    assert statuses[folders[0].id].state == "preempted"
+    assert "run again to go on" in statuses[folders[0].id].message

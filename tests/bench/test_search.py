@@ -185,6 +185,38 @@ def test_a_torn_journal_and_a_dead_tuners_lock_are_no_obstacle(
     assert len(ended(again.study)) == 3
 
 
+def test_a_damaged_journal_is_named(make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
+    make_search(tmp_path / "s", make_problem({"trials": 1})).run()
+    journal = tmp_path / "s" / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[0], lines[1][: len(lines[1]) // 2] + b"\n", *lines[2:]]))
+    with pytest.raises(StoreError, match=r"journal\.log is damaged: a line of it is no JSON; restore it, or move"):
+        open_study(tmp_path / "s", make_problem())
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nothing+known://u:secret@[::1]/db", "the storage nothing+known://::1/db cannot be opened"),
+        ("postgresql://u:secret@[bad/db", "the storage cannot be opened"),
+        ("postgresql//u:secret@host/db", "the storage cannot be opened"),
+        ("nothing+known://u:with/secret@host/db", "the storage cannot be opened"),
+        ("nothing+known://u:with@secret@host/db", "the storage nothing+known://host/db cannot be opened"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_named_without_its_password(
+    url: str, told: str, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, **options: object) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr("m3po.bench.trials.RDBStorage", refused)
+    with pytest.raises(StoreError) as caught:
+        open_study(tmp_path, make_problem(), url)
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 def test_trials_of_another_search_are_refused(make_problem: MakeProblem, tmp_path: Path) -> None:
     open_study(tmp_path, make_problem())
     with pytest.raises(StoreError, match="were made with other search"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from m3po.bench.store import CellFolder, DiskFull, RowLog, StoreError, drop_torn_tail, read_json, write_json
+from m3po.bench.store import CellFolder, DiskFull, RowLog, StoreError, drop_torn_tail, locked, read_json, write_json
 
 
 @pytest.fixture
@@ -95,6 +96,34 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "cell.json").write_text('{"format": 2}')
     with pytest.raises(StoreError, match=r"cell\.json cannot be understood"):
         CellFolder(tmp_path).cell()
+
+
+NO_TEXT = b'{"id": "\xff\xfe"}'
+
+
+def test_a_file_that_is_no_text_is_damaged_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "cell.json").write_bytes(NO_TEXT)
+    with pytest.raises(StoreError, match=r"cell\.json is damaged"):
+        CellFolder(tmp_path).cell()
+    (tmp_path / "status.json").write_bytes(NO_TEXT)
+    status = CellFolder(tmp_path).live_status(100)
+    assert status.state == "failed"
+    assert "status.json cannot be understood" in status.message
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    folder = CellFolder(tmp_path)
+    sentence = r"lock: function not implemented; its file system has to offer file locks \(Lustre"
+    with pytest.raises(StoreError, match=sentence), folder.held():
+        pass
+    with pytest.raises(StoreError, match=sentence):
+        folder.is_held()
+    with pytest.raises(StoreError, match=sentence), locked(tmp_path / "lock"):
+        pass
 
 
 def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:

@@ -70,6 +70,17 @@ def test_the_shown_name_may_differ_from_the_implementation(study: Callable[..., 
     assert (cell.agent, cell.agent_type, cell.config["rate"]) == ("bold", "nudge", 0.5)
 
 
+def test_held_out_tasks_have_no_part_in_whether_an_agent_can_work(
+    study: Callable[..., Study], write_suite: WriteSuite
+) -> None:
+    # The uniform actions of one task leave room in a budget of 400 environment steps, those of two do not.
+    agents = "{sac: {learning_starts: 250}}"
+    held_out = "joint\nheld_out: {family: toy, names: [toy-terminate]}"
+    assert len(study(agents=agents, mode=held_out).cells) == 1
+    (error,) = _errors(write_suite(agents=agents, mode="joint", tasks="{family: toy, set: all}"))
+    assert "the uniform actions of the start take 500 environment steps" in error
+
+
 def test_all_errors_at_once_with_their_positions(write_suite: WriteSuite) -> None:
     path = write_suite(
         agents="\n  nudge: {rat: 0.1, batch: x}\n  radnom: {}\n  other: {agent: nudge, batch: 9}", tune="{nudge: {}}"
@@ -82,15 +93,33 @@ def test_all_errors_at_once_with_their_positions(write_suite: WriteSuite) -> Non
     ]
 
 
+def test_a_preset_that_is_no_name_is_an_error(write_suite: WriteSuite) -> None:
+    path = write_suite(agents="{nudge: {preset: [bold]}}")
+    assert _errors(path) == ["6:10: agent 'nudge': unknown preset ['bold']; known: default, bold"]
+
+
+def test_a_seed_is_not_taken_for_a_number_of_seeds(write_suite: WriteSuite, study: Callable[..., Study]) -> None:
+    path = write_suite(seeds="20250101\ntuning: {trials: 1, seeds: 20240101}")
+    expected = "expected a number of seeds, at most 1000, or the seeds themselves"
+    assert _errors(path) == [
+        f"7:1: seeds: found 20250101; {expected}: [20250101]",
+        f"8:21: tuning.seeds: found 20240101; {expected}: [20240101]",
+    ]
+    assert len(study(seeds="1000").cells) == 1000
+    assert study(seeds="[20250101]").cells[0].seed == 20250101
+
+
 def test_search_spaces_are_checked(write_suite: WriteSuite, tmp_path: Path) -> None:
     path = write_suite()
     path.write_text(
-        path.read_text() + "tune:\n  nudge:\n    rat: {low: 0, high: 1}\n    rate: {low: 2, high: 1}\n  rundom: {}\n"
+        path.read_text() + "tune:\n  nudge:\n    rat: {low: 0, high: 1}\n    rate: {low: 2, high: 1}\n"
+        "    pause: {low: 0, high: .inf}\n  rundom: {}\n"
     )
     assert _errors(path) == [
         "10:5: unknown nudge key 'rat'; nearest: 'rate'; known: batch, fault, pause, preset, rate",
         "11:5: search space of 'rate': 'low' (2) must be below 'high' (1)",
-        "12:3: unknown agent 'rundom'; known: nudge",
+        "12:5: search space of 'pause': a range ends at finite numbers, not at 0 and inf",
+        "13:3: unknown agent 'rundom'; known: nudge",
     ]
 
 

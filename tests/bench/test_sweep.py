@@ -64,12 +64,19 @@ def test_two_keys_span_every_combination_and_no_axis(swept: Callable[..., Study]
         ("{agents.nudge.rate: [0.1, fast]}", r"8:9: 'rate' of agent 'nudge' is 'fast'"),
         ("{budget.num_envs: [0, 2]}", r"sweep budget.num_envs: found 0; expected whole numbers from 1 on"),
         ("{budget.num_envs: [2, 2]}", r"the value 2 is listed twice"),
+        ("{agents.nudge.rate: [0.1, '0.1']}", r"8:9: 'nudge-rate-0.1' names two agents; rename one"),
+        ("{agents.nudge.fault: [a b, a_b]}", r"8:9: 'nudge-fault-a_b' names two agents"),
         ("{budget.num_envs: []}", r"sweep.budget.num_envs: found \[\]; expected at least one entry"),
     ],
 )
 def test_an_impossible_sweep_is_told_with_its_place(swept: Callable[..., Study], sweep: str, sentence: str) -> None:
     with pytest.raises(SuiteError, match=sentence):
         swept(sweep)
+
+
+def test_a_swept_agent_is_not_taken_for_one_of_that_name(swept: Callable[..., Study]) -> None:
+    with pytest.raises(SuiteError, match=r"6:21: 'nudge-rate-0.1' names two agents; rename one"):
+        swept("{agents.nudge.rate: [0.1, 0.2]}", "{nudge: {}, nudge-rate-0.1: {agent: nudge, rate: 0.9}}")
 
 
 def test_the_written_suite_asks_for_the_same_cells(swept: Callable[..., Study], tmp_path: Path) -> None:

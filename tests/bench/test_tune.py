@@ -16,7 +16,7 @@ from m3po.bench.cli import app
 from m3po.bench.evaluate import TUNING_OFFSET
 from m3po.bench.run import run_cell
 from m3po.bench.store import CellFolder, StoreError
-from m3po.bench.study import build_study
+from m3po.bench.study import build_study, open_study
 from m3po.bench.trials import turn
 from suites.catalog import load_suite
 from suites.errors import SuiteError
@@ -215,3 +215,38 @@ agents: {{nudge: {{}}}}
 seeds: 1
 tune: {tune}
 """
+
+
+def test_a_null_that_was_found_best_is_what_the_suite_runs(
+    tune: Tune, plugin: Path, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    (plugin / "maybe_agent.py").write_text(
+        "from bench_test_agents import Nudge, NudgeConfig\n"
+        "class MaybeConfig(NudgeConfig):\n    maybe: float | None = 0.5\n"
+        "class Maybe(Nudge):\n    Config = MaybeConfig\n"
+    )
+    points = plugin / "test_agents-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[m3po.agents]\nnudge = bench_test_agents:Nudge\nmaybe = maybe_agent:Maybe\n")
+    suite = write_suite(
+        agents="{maybe: {maybe: null, rate: 0.1}, nudge: {}}", seeds="2\ntune: {maybe: {maybe: {choices: [null, 0.5]}}}"
+    )
+    answer = tune(suite, "--agent", "maybe", "--trials", 1, "--env-steps", 40, "--json")
+    assert _found(answer, "maybe")["best"]["values"] == {"maybe": None}
+    tuned = open_study(str(tmp_path / json.loads(answer)["suite"]))
+    assert (tuned.suite.name, tuned.suite.budget.env_steps, tuned.agents) == (
+        "tiny-tuned-maybe",
+        400,
+        ("maybe", "nudge"),
+    )
+    assert (tuned.cells[0].config["maybe"], tuned.cells[0].config["rate"]) == (None, 0.1)
+    assert tuned.suite.tuned["maybe"].trials == 1
+
+
+def test_a_name_that_the_tuned_suite_cannot_have_is_said_before_the_search(
+    tune: Tune, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    suite = write_suite(name="long.yaml")
+    with pytest.raises(SuiteError, match=r"would be called x+-tuned-nudge, .*at most 80 .* --set name=short"):
+        tune(suite, "--agent", "nudge", "--trials", 1, "--set", f"name={'x' * 70}")
+    assert not (tmp_path / "results").exists()
+    assert not list(tmp_path.glob("*-tuned-*"))

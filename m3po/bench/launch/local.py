@@ -40,8 +40,10 @@ class LocalJob:
 
     def stop(self) -> None:
         """Ask for a checkpoint and an end."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGTERM)
+        # by no signal: beside one that the whole group got it would be the second, which ends a worker at once
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            os.write(self.process.stdin.fileno(), b".")
 
     def kill(self) -> None:
         """End the process and all it started at once."""
@@ -74,7 +76,7 @@ class LocalLauncher:
         with explained("start a worker for", folder.path), folder.log.open("ab") as log:
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,  # held open while we live: its end tells the worker that we died
+                stdin=subprocess.PIPE,  # a word on it asks the worker to stop; its end tells that we died
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **ONE_THREAD, **KEEP_MEMORY},
