@@ -36,7 +36,8 @@ def improvements(scores: Mapping[str, AgentScores], *, whole_runs: bool = False)
     p_values = [permutation_test(pair, final, whole_runs=whole_runs) for pair, final in zip(pairs, finals, strict=True)]
     found = []
     for (x, y), final, p_value, adjusted in zip(pairs, finals, p_values, holm(np.array(p_values)), strict=True):
-        value = probability_of_improvement((x, y), final, whole_runs=whole_runs)
+        paired = scores[x].seeds == scores[y].seeds
+        value = probability_of_improvement((x, y), final, whole_runs=whole_runs, paired=paired)
         tests = p_value, float(adjusted), _common(scores[x], scores[y])
         found += [Improvement(x, y, value, *tests), Improvement(y, x, _mirrored(value), *tests)]
     return found

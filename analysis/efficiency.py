@@ -40,6 +40,8 @@ class Curve:
     samples: Array | None = None
     tail: float = 0.0
     """Share of the samples that a 95 % interval leaves out at each end."""
+    final: bool = True
+    """Whether the curve ends where every task is scored; if not, some task goes on alone."""
 
     @property
     def band(self) -> Band:
@@ -52,7 +54,8 @@ class Curve:
 class StepsToScore:
     """Environment steps until the curve first reaches ``target``; inf where it is not reached by ``last_step``.
 
-    ``low`` and ``high`` are None where one run per task allows no interval.
+    Where it is reached at ``first_step``, the first evaluation, it may have been so before. ``low`` and ``high`` are
+    None where one run per task allows no interval.
     """
 
     agent: str
@@ -61,6 +64,7 @@ class StepsToScore:
     low: float | None
     high: float | None
     last_step: float
+    first_step: float
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ class Speedup:
     On another ``axis``: with as many times fewer gradient updates or seconds. ``task`` is None for the IQM over all
     tasks. ``target`` is that score, normalised. The reference is counted up to where its own curve first reaches it,
     not to its last step, so that a plateau wins nothing. Where ``agent`` never gets there, ``ratio`` is 0 and all that
-    is known is that it lies below ``below``; likewise for ``low`` and ``high``, which are None where there is no
-    interval.
+    is known is that it lies below ``below``; where it is there at its first evaluation, ``ratio`` is inf and all that
+    is known is that it lies above ``above`` (inf where that evaluation comes before training). Likewise for ``low`` and
+    ``high``, which are None where there is no interval.
     """
 
     agent: str
@@ -81,18 +86,22 @@ class Speedup:
     low: float | None
     high: float | None
     below: float
+    above: float = np.inf
     axis: str = "env_step"
     task: str | None = None
+    cut_at: float | None = None
+    """Where the score of ``reference`` is not its final one: the step up to which all its tasks are known."""
 
 
 def curve(scores: AgentScores, *, whole_runs: bool = False) -> Curve:
     """The aggregate learning curve of one agent, and its bootstrap resamples."""
     estimate = _along([iqm(scores.curves[..., point]) for point in range(len(scores.steps))])
     if not estimate.size or not allows_interval(scores.final):
-        return Curve(scores.agent, scores.steps, estimate)
+        return Curve(scores.agent, scores.steps, estimate, final=not scores.uneven)
     # One point at a time bounds the memory; the generator, made anew, draws the same runs for each.
     samples = _along([_resampled(scores, point, whole_runs) for point in range(len(scores.steps))])
-    return Curve(scores.agent, scores.steps, estimate, samples, tail(scores.final, whole_runs=whole_runs))
+    beyond = tail(scores.final, whole_runs=whole_runs)
+    return Curve(scores.agent, scores.steps, estimate, samples, beyond, final=not scores.uneven)
 
 
 def _resampled(scores: AgentScores, point: int, whole_runs: bool) -> Array:
@@ -127,38 +136,50 @@ def steps_to_score(of: Curve, target: float) -> StepsToScore:
     if of.samples is not None:
         low, high = _interval(first_step(of.steps, of.samples, target), of.tail)
     steps = float(first_step(of.steps, of.estimate, target))
-    return StepsToScore(of.agent, target, steps, low, high, float(of.steps[-1]))
+    return StepsToScore(of.agent, target, steps, low, high, float(of.steps[-1]), float(of.steps[0]))
 
 
 def speedup(agent: Curve, reference: Curve) -> Speedup | None:
-    """How many times fewer steps ``agent`` needs for the final score of ``reference``; None if that did not learn."""
+    """How many times fewer steps ``agent`` needs for the last score of ``reference``; None if that did not learn."""
     target = float(reference.estimate[-1])
     if not _learned(reference) or agent.steps[-1] <= 0:
         return None
     own = first_step(reference.steps, reference.estimate, target)
-    ratio = float(_ratio(own, first_step(agent.steps, agent.estimate, target)))
+    first, last = agent.steps[[0, -1]]
+    ratio = float(_ratio(own, first_step(agent.steps, agent.estimate, target), first))
     low = high = None
     if agent.samples is not None and reference.samples is not None:
         targets = reference.samples[:, -1]
         needed = first_step(agent.steps, agent.samples, targets)
-        ratios = _ratio(first_step(reference.steps, reference.samples, targets), needed)
+        ratios = _ratio(first_step(reference.steps, reference.samples, targets), needed, first)
         low, high = _interval(ratios, min(agent.tail, reference.tail))  # as wide as the one with fewer runs asks
-    return Speedup(agent.agent, reference.agent, target, ratio, low, high, below=float(own / agent.steps[-1]))
+    above = float(own / first) if first > 0 else np.inf
+    return Speedup(
+        agent=agent.agent,
+        reference=reference.agent,
+        target=target,
+        ratio=ratio,
+        low=low,
+        high=high,
+        below=float(own / last),
+        above=above,
+        cut_at=None if reference.final else float(reference.steps[-1]),
+    )
 
 
 def task_curve(scores: AgentScores, task: str) -> Curve | None:
     """The mean over runs of one task as a function of environment steps; None where there is none."""
     column = scores.tasks.index(task)
     runs = int(scores.runs_per_task[column])
-    if not runs or not scores.steps.size:
-        return None
     # Each point is a "task" of its own: [R, P]; whole runs are drawn so that a band moves smoothly.
-    values = scores.curves[:, column]
+    steps, values = scores.task_curves(task)
+    if not runs or not steps.size:
+        return None
     estimate = task_means(values)
     if runs == 1:
-        return Curve(scores.agent, scores.steps, estimate)
+        return Curve(scores.agent, steps, estimate)
     samples = resample(values, generator("task curve", scores.agent, task), CURVE_RESAMPLES, whole_runs=True)
-    return Curve(scores.agent, scores.steps, estimate, task_means(samples), tail(scores.final[:, [column]]))
+    return Curve(scores.agent, steps, estimate, task_means(samples), tail(scores.final[:, [column]]))
 
 
 def _learned(of: Curve) -> bool:
@@ -169,10 +190,12 @@ def _learned(of: Curve) -> bool:
     return bool(gain > 0)
 
 
-def _ratio(reference: Array, agent: Array) -> Array:
-    """Steps of the reference per step of the agent: 0 where the agent never got there, 1 where both start there."""
+def _ratio(reference: Array, agent: Array, first: float) -> Array:
+    """Steps of the reference per step of the agent: 0 where the agent never got there, inf where it was there at
+    ``first``, its first evaluation, 1 where both start there."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(reference == agent, 1.0, reference / agent)
+        ratio = np.where(agent <= first, np.inf, reference / agent)
+    return np.where(reference == agent, 1.0, ratio)
 
 
 def _interval(samples: Array, beyond: float) -> tuple[float, float]:

@@ -65,6 +65,8 @@ class Cell:
     config_hash: str = ""
     commits: tuple[str, ...] = ()
     """Commits of the code that worked on the cell, ``with changes`` where the tree was dirty."""
+    planned_by: str = ""
+    """Commit of the code that planned the cell, where nothing recorded what worked on it."""
     packages: tuple[tuple[str, str], ...] = ()
     """Names and versions of the packages it was made with."""
     machines: tuple[str, ...] = ()
@@ -99,6 +101,11 @@ class Results:
     evaluations: pd.DataFrame
     superseded: tuple[str, ...] = field(default=())
     """Ids of cells in the folder that the suite no longer asks for."""
+
+    @property
+    def tabular(self) -> bool:
+        """Whether they came as a table, which says nothing of training, of evaluation and of who set the bounds."""
+        return self.path is None
 
 
 class _DistrustError(Exception):
@@ -166,13 +173,16 @@ def _described(cell: Cell, folder: Path, study: Study) -> Cell:
     if (record.text("id"), record.text("agent"), record.integer("seed")) != (cell.id, cell.agent, cell.seed):
         raise ResultsError(f"{record.path}: describes another cell than its folder; restore the file")
     _check_measure(record, cell, study)
-    origins = list(_origins(record, folder / "starts.jsonl"))
+    starts = folder / "starts.jsonl"
+    origins = [row for _, row in read_lines(starts)] if starts.is_file() else []
+    planner = record.record("provenance").content if "provenance" in record.content else {}
     cell = replace(
         cell,
         reason="",
         config=json.dumps(record.record("config").content, sort_keys=True),
         config_hash=record.text("config_hash"),
         commits=_distinct(_commit(origin) for origin in origins),
+        planned_by="" if origins else _commit(planner),
         packages=_distinct(package for origin in origins for package in _packages(origin)),
         machines=_distinct(", ".join(_machine(origin)) for origin in origins),
         budget=record.record("budget").integer("env_steps"),
@@ -194,14 +204,6 @@ def _described(cell: Cell, folder: Path, study: Study) -> Cell:
 def _optional(record: Record, key: str) -> float | None:
     value = record.content.get(key)
     return float(value) if isinstance(value, int | float) else None
-
-
-def _origins(record: Record, starts: Path) -> Iterator[Mapping[str, Any]]:
-    """Where a cell comes from, once for each process that worked on it; where none says, what planned it."""
-    if starts.is_file():
-        yield from (row for _, row in read_lines(starts))
-    elif "provenance" in record.content:
-        yield record.record("provenance").content
 
 
 def _distinct(found: Iterable[T]) -> tuple[T, ...]:
@@ -253,7 +255,7 @@ def _evaluations(cell: Cell, path: Path, study: Study) -> pd.DataFrame:
         return _empty()
     numbers = {name: _numbers(columns[name], name, path) for name in (*_NUMBERS, *_OPTIONAL)}
     names, task = np.unique(columns["task"], return_inverse=True)
-    env_step, episode = (np.array(columns[name], dtype=np.int64) for name in ("env_step", "episode"))
+    env_step, episode = (_whole_numbers(columns[name], name, path) for name in ("env_step", "episode"))
     order = np.lexsort((episode, env_step, task))
     place = np.stack([task, env_step, episode])[:, order]
     if (np.diff(place, axis=1) == 0).all(axis=0).any():
@@ -282,10 +284,17 @@ def _means(values: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.
     return mean
 
 
+def _whole_numbers(values: list[int], name: str, path: Path) -> NDArray[np.int64]:
+    try:
+        return np.array(values, dtype=np.int64)
+    except OverflowError:
+        raise ResultsError(f"{path}: {name!r} is {max(values)} in a line, expected a number below 2⁶³") from None
+
+
 def _numbers(values: list[Any], name: str, path: Path) -> NDArray[np.float64]:
     try:
         numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ResultsError(f"{path}: a value of {name!r} is not a number") from None
     if name in _NUMBERS and not np.isfinite(numbers).all():
         line = int(np.flatnonzero(~np.isfinite(numbers))[0]) + 1

@@ -65,7 +65,7 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
     done, diverged = states.count("done"), states.count("diverged")
     runs = [int(n) for of in scores.values() for n in of.runs_per_task if n]
     fewest = min(runs, default=0)
-    commits, packages = _commits(cells), _package_mixtures(cells)
+    commits, packages, unrecorded = _commits(cells), _package_mixtures(cells), planned_only(cells)
     mixed = _mixtures(results)
     steps = {step for of in scores.values() for step in of.final_steps.values()}
     unlike = len(study.measures) > 1
@@ -81,9 +81,12 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
         ),
         Check(len(steps) < 2, "Agents are scored at the same environment step." if len(steps) < 2 else
               "Agents are scored at different environment steps."),
-        Check(not mixed, " ".join(mixed) or "Every agent has one configuration, one budget and one way of evaluation."),
-        Check(len(commits) < 2, "One version of the code." if len(commits) == 1 else
-              f"{len(commits)} versions of the code." if commits else "The version of the code is not known."),
+        Check(not mixed, " ".join(mixed) or (
+              "How agents were configured, trained and evaluated is not known." if results.tabular else
+              "Every agent has one configuration, one budget and one way of evaluation.")),
+        Check(len(commits) < 2 and not unrecorded, unrecorded or (
+              "One version of the code." if len(commits) == 1 else
+              f"{len(commits)} versions of the code." if commits else "The version of the code is not known.")),
         Check(not packages, " ".join(packages) or (
               "One version of every package." if any(cell.packages for cell in cells) else
               "The versions of packages are not known.")),
@@ -166,6 +169,15 @@ def _uneven_steps(results: Results, scores: Mapping[str, AgentScores]) -> list[s
     if len({step for of in scores.values() for step in of.final_steps.values()}) > 1:
         parts = [f"{_listed(agents)} at {shown}" for (_, shown), agents in sorted(by_step.items())]
         found.append(f"Agents are scored at different environment steps: {'; '.join(parts)}.")
+    ends: dict[float, list[str]] = defaultdict(list)
+    for agent, of in scores.items():
+        if of.uneven and of.num_tasks == len(of.tasks) and of.steps.size:
+            ends[of.steps[-1]].append(agent)
+    found += [
+        f"Curves of all tasks together end at {end:,.0f} environment steps for {_listed(agents)}, the last that every "
+        "task has; areas, ratios and steps to a score of all tasks go no further."
+        for end, agents in sorted(ends.items())
+    ]
     last = results.evaluations.groupby(["agent", "task", "cell"])["env_step"].max()
     done = {cell.id for cell in results.cells if cell.state == "done"}
     last = last[last.index.get_level_values("cell").isin(done)]
@@ -212,6 +224,17 @@ def _versions(results: Results) -> list[str]:
     commits = _commits(results.cells)
     code = f"The cells were made by {len(commits)} versions of the code: {_listed(commits)}."
     return [*([code] if len(commits) > 1 else []), *_package_mixtures(results.cells)]
+
+
+def planned_only(cells: Iterable[Cell]) -> str:
+    """That what worked on cells was not recorded, only what planned them; nothing where it was."""
+    found = [cell for cell in cells if cell.counts and cell.state != "pending" and cell.planned_by]
+    planners = _listed(sorted({cell.planned_by for cell in found}))
+    return (
+        f"{_count(len(found), 'cell')} planned by commit {planners}; what did the work was not recorded."
+        if found
+        else ""
+    )
 
 
 def _commits(cells: Iterable[Cell]) -> list[str]:

@@ -7,6 +7,7 @@ not the study's, the curves are marked as not comparable and drawn apart.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -47,7 +48,8 @@ class Source:
 class PublishedCurve:
     """Mean raw score over ``runs`` of one published agent on one task, at ``steps`` ``[P]`` environment steps.
 
-    ``last`` is the last published step within the study's budget, beyond the start of training, and the score there.
+    ``last`` is the last published step up to where the study has scores of the task, beyond the start of training, and
+    the score there; None where nothing was published up to there.
     """
 
     agent: str
@@ -55,7 +57,7 @@ class PublishedCurve:
     task: Task
     steps: Array
     mean: Array
-    last: tuple[int, float]
+    last: tuple[int, float] | None
     runs: int
     comparable: bool
 
@@ -76,25 +78,32 @@ def _scores(file: str) -> pd.DataFrame:
         return pd.read_csv(packed, compression="gzip")
 
 
-def published_curves(study: Study) -> list[PublishedCurve]:
+def published_curves(study: Study, reached: Mapping[str, int] | None = None) -> list[PublishedCurve]:
     """Published curves of the study's tasks, as far as its budget goes and one point beyond.
 
-    Those with no point within the budget say nothing of it and are left out.
+    ``reached``: the environment step at which each task is scored, where that is not the budget; a task that is not in
+    it has no score yet. Curves with no point within the budget say nothing of it and are left out. One agent for all
+    tasks has only a share of its steps for each, and none of theirs is comparable with it.
     """
+    alone = study.mode != "joint"
     found = []
     for source in sources():
         scores = _scores(source.file)
         for task in study.evaluated:
             if task.family not in source.measures:
                 continue
+            comparable = alone and source.comparable(task)
+            end = study.env_steps if reached is None else reached.get(task.name, 0)
             of_task = scores[(scores["family"] == task.family) & (scores["task"] == task.name)]
             for agent, rows in of_task.groupby("agent"):
-                curve = _curve(str(agent), source, task, rows, study.env_steps)
+                curve = _curve(str(agent), source, task, rows, study.env_steps, end, comparable)
                 found += [] if curve is None else [curve]
     return found
 
 
-def _curve(agent: str, source: Source, task: Task, rows: pd.DataFrame, budget: int) -> PublishedCurve | None:
+def _curve(
+    agent: str, source: Source, task: Task, rows: pd.DataFrame, budget: int, end: int, comparable: bool
+) -> PublishedCurve | None:
     runs = rows["seed"].nunique()
     by_step = rows.groupby("env_step")["score"].agg(["mean", "size"])
     by_step = by_step[by_step["size"] == runs]  # a step that not every run has would bend the mean
@@ -103,6 +112,7 @@ def _curve(agent: str, source: Source, task: Task, rows: pd.DataFrame, budget: i
     within = np.flatnonzero((steps > 0) & (steps <= budget))
     if not within.size:
         return None
-    last = int(steps[within[-1]]), float(mean[within[-1]])
+    by_end = within[steps[within] <= end]
+    last = (int(steps[by_end[-1]]), float(mean[by_end[-1]])) if by_end.size else None
     kept = slice(within[-1] + 2)
-    return PublishedCurve(agent, source, task, steps[kept], mean[kept], last, runs, source.comparable(task))
+    return PublishedCurve(agent, source, task, steps[kept], mean[kept], last, runs, comparable)

@@ -1,14 +1,14 @@
 """Normalised scores as arrays: runs × tasks at the end, runs × tasks × env_steps on the way.
 
-R runs (seeds), K tasks, P points in environment steps. Run r is the seed r: in a joint suite one agent on all tasks,
+R runs (seeds), K tasks, P points in environment steps. Run r is the r-th seed: in a joint suite one agent on all tasks,
 in a per-task suite the agents trained with the same seed on each task. NaN marks what is missing; it is never zero.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -31,12 +31,14 @@ class AgentScores:
     """All normalised scores of one agent.
 
     ``final`` ``[R, K]`` is the score of the last evaluation at or before ``final_steps[task]``; ``curves``
-    ``[R, K, P]`` is linear between evaluations, at the environment steps ``steps`` ``[P]``, for the same runs.
-    A diverged run scores 0 from its divergence on. Along another axis, steps stand for gradient updates or seconds.
+    ``[R, K, P]`` is linear between evaluations, at the environment steps ``steps`` ``[P]``, for the same runs, as far
+    as every task goes. A diverged run scores 0 from its divergence on. Along another axis, steps stand for gradient
+    updates or seconds.
     """
 
     agent: str
     seeds: tuple[int, ...]
+    """Those the study asks of this agent: seeds of others alone would be rows that change its draws."""
     tasks: tuple[str, ...]
     final: Array
     final_steps: dict[str, int]
@@ -45,6 +47,24 @@ class AgentScores:
     curves: Array
     diverged: int
     """Diverged (run, task) pairs, which count as 0."""
+    runs: Mapping[tuple[int, str], Run] = field(default_factory=dict, repr=False)
+    """What all of this is made of, by (seed, task)."""
+
+    def task_curves(self, task: str) -> tuple[Array, Array]:
+        """Environment steps ``[P']`` up to the one ``task`` is scored at, and its runs' curves there ``[R, P']``."""
+        runs = {key: run for key, run in self.runs.items() if key[1] == task}
+        steps = _points(runs, self.final_steps)
+        if np.array_equal(steps, self.steps):
+            return steps, self.curves[:, self.tasks.index(task)]
+        curves = np.full((len(self.seeds), len(steps)), np.nan)
+        for (seed, _), run in runs.items():
+            curves[self.seeds.index(seed)] = run.at(steps, linear=True)
+        return steps, curves
+
+    @property
+    def uneven(self) -> bool:
+        """Whether tasks are scored at different steps, so that the curves of all together end before some of them."""
+        return len(set(self.final_steps.values())) > 1
 
     @property
     def runs_per_task(self) -> NDArray[np.int64]:
@@ -76,7 +96,7 @@ class AgentScores:
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """One run on one task: normalised ``scores`` at ``steps``, both ``[E]``; ``diverged_at`` None or env_step."""
 
     steps: Array
@@ -125,7 +145,9 @@ def agent_scores(
         runs = _of_equal_length(runs)
     final_steps = _final_steps(runs, study.env_steps, env_step)
     used = {key: run for key, run in runs.items() if run.reach >= final_steps[key[1]]}
-    row = {seed: index for index, seed in enumerate(study.seeds)}
+    asked = {cell.seed for cell in study.cells if cell.agent == agent}
+    seeds = tuple(seed for seed in study.seeds if seed in asked)
+    row = {seed: index for index, seed in enumerate(seeds)}
     column = {task: index for index, task in enumerate(names)}
 
     steps = _points(used, final_steps)
@@ -136,13 +158,14 @@ def agent_scores(
         curves[row[seed], column[task]] = run.at(steps, linear=True)
     return AgentScores(
         agent=agent,
-        seeds=study.seeds,
+        seeds=seeds,
         tasks=names,
         final=final,
         final_steps={task: final_steps[task] for _, task in used},
         steps=steps,
         curves=curves,
         diverged=sum(run.diverged_at is not None for run in used.values()),
+        runs=used,
     )
 
 
@@ -151,12 +174,12 @@ def thinned(length: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, length - 1, most).round().astype(np.int64))
 
 
-def _runs(results: Results, agent: str, tasks: Sequence[str], axis: str) -> dict[tuple[int, str], _Run]:
+def _runs(results: Results, agent: str, tasks: Sequence[str], axis: str) -> dict[tuple[int, str], Run]:
     """Every run with something to say on ``tasks``, by (seed, task)."""
     rows = results.evaluations[results.evaluations["agent"] == agent]
     rows = _known(rows, axis)
     by_task = dict(iter(rows.groupby(["cell", "task"])))
-    runs: dict[tuple[int, str], _Run] = {}
+    runs: dict[tuple[int, str], Run] = {}
     for cell in results.cells:
         if cell.agent != agent or not cell.counts:
             continue
@@ -169,14 +192,17 @@ def _runs(results: Results, agent: str, tasks: Sequence[str], axis: str) -> dict
             steps = np.empty(0) if group is None else group[axis].to_numpy(dtype=np.float64)
             scores = np.empty(0) if group is None else group["score"].to_numpy(dtype=np.float64)
             normalised = results.study.task(task).protocol.normalise(scores)
-            runs[cell.seed, task] = _Run(steps, normalised, cell.state == "done", diverged_at)
+            runs[cell.seed, task] = Run(steps, normalised, cell.state == "done", diverged_at)
     return runs
 
 
 def _known(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
-    """The rows of the cells that know where they are along ``axis``; before they first say so they are at 0."""
-    told = rows.groupby("cell")[axis].transform("count") > 0
-    return rows[told].fillna({axis: 0.0})
+    """The rows that know where they are along ``axis``; before a cell first says so it is at 0."""
+    told = rows[axis].notna()
+    if told.all():
+        return rows
+    first = rows["env_step"].where(told).groupby(rows["cell"]).transform("min")
+    return rows.assign(**{axis: rows[axis].mask(rows["env_step"] < first, 0.0)}).dropna(subset=[axis])
 
 
 def _divergence(cell: Cell, rows: pd.DataFrame, axis: str) -> int:
@@ -187,11 +213,11 @@ def _divergence(cell: Cell, rows: pd.DataFrame, axis: str) -> int:
     return 0 if math.isnan(last) else math.ceil(last)
 
 
-def _of_equal_length(runs: dict[tuple[int, str], _Run]) -> dict[tuple[int, str], _Run]:
+def _of_equal_length(runs: dict[tuple[int, str], Run]) -> dict[tuple[int, str], Run]:
     """Finished runs with their last score repeated where the longest of them ends."""
     end = math.ceil(max((run.steps[-1] for run in runs.values() if run.done and run.steps.size), default=0))
 
-    def prolonged(run: _Run) -> _Run:
+    def prolonged(run: Run) -> Run:
         if not run.done or not run.steps.size or run.steps[-1] >= end:
             return run
         return replace(run, steps=np.append(run.steps, end), scores=np.append(run.scores, run.scores[-1]))
@@ -199,7 +225,7 @@ def _of_equal_length(runs: dict[tuple[int, str], _Run]) -> dict[tuple[int, str],
     return {key: prolonged(run) for key, run in runs.items()}
 
 
-def _final_steps(runs: dict[tuple[int, str], _Run], budget: int, env_step: int | None) -> dict[str, int]:
+def _final_steps(runs: dict[tuple[int, str], Run], budget: int, env_step: int | None) -> dict[str, int]:
     steps: dict[str, int] = {}
     for name in {task for _, task in runs}:
         of_task = [run for (_, task), run in runs.items() if task == name]
@@ -210,7 +236,7 @@ def _final_steps(runs: dict[tuple[int, str], _Run], budget: int, env_step: int |
     return steps
 
 
-def _points(runs: dict[tuple[int, str], _Run], final_steps: dict[str, int]) -> Array:
+def _points(runs: Mapping[tuple[int, str], Run], final_steps: Mapping[str, int]) -> Array:
     """The environment steps at which any run was evaluated, where every run is known."""
     evaluated = [run.steps for run in runs.values() if run.steps.size]
     if not evaluated:

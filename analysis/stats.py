@@ -238,16 +238,19 @@ def contrast(
 ) -> tuple[tuple[Estimate, Estimate], Contrast]:
     """One statistic of two matrices ``[R, K]`` and ``[R', K]``, each with its interval, and their contrast.
 
-    Runs of the two are drawn apart. ``names`` seed the draws.
+    Runs of the two are drawn apart. ``names`` seed the draws. The contrast has an interval where both have one.
     """
     values = [float(statistic(of)) for of in scores]
     ratio = Estimate(values[1] / values[0]) if values[0] > 0 else None
-    if not all(map(allows_interval, scores)):
-        return (Estimate(values[0]), Estimate(values[1])), Contrast(Estimate(values[1] - values[0]), ratio)
     samples, single = [], []
     for part, of, value, whole in zip(("before", "after"), scores, values, whole_runs, strict=True):
+        if not allows_interval(of):
+            single.append(Estimate(value))
+            continue
         samples.append(statistic(resample(of, generator("contrast", part, *names), RESAMPLES, whole_runs=whole)))
         single.append(_within(value, samples[-1], tail(of, whole_runs=whole)))
+    if len(samples) < len(scores):
+        return (single[0], single[1]), Contrast(Estimate(values[1] - values[0]), ratio)
     # where the two are drawn differently, the wider tail of the two keeps the coverage
     beyond = min(tail(*scores, whole_runs=whole) for whole in whole_runs)
     difference = _within(values[1] - values[0], samples[1] - samples[0], beyond)
@@ -284,12 +287,12 @@ def improvement(x: Array, y: Array) -> Array:
 
 
 def probability_of_improvement(
-    agents: tuple[str, str], scores: tuple[Array, Array], *, whole_runs: bool = False
+    agents: tuple[str, str], scores: tuple[Array, Array], *, whole_runs: bool = False, paired: bool = True
 ) -> Estimate:
     """Probability that a run of the first agent beats one of the second, with its interval.
 
-    rliable's definition. Runs that share a seed are drawn together. The pair and its mirror share their draws, so the
-    two always add up to 1.
+    rliable's definition. ``paired``: the rows of both are the same seeds, and are drawn together where neither agent
+    misses a run that the other has. The pair and its mirror share their draws, so the two always add up to 1.
     """
     common = np.isfinite(scores[0]).any(axis=0) & np.isfinite(scores[1]).any(axis=0)
     x, y = scores[0][:, common], scores[1][:, common]
@@ -297,8 +300,13 @@ def probability_of_improvement(
     if not (allows_interval(x) and allows_interval(y)):
         return Estimate(value)
     pair = "\x1e".join(sorted(agents))
-    # Generators that draw alike: runs of one seed stay together, as in a paired comparison.
-    drawn = [resample(of, generator("improvement", pair), RESAMPLES, whole_runs=whole_runs) for of in (x, y)]
+    # Generators that draw alike: runs of one seed stay together, as in a paired comparison. Where places in the two
+    # matrices are not the same seeds that would couple runs which have nothing in common.
+    together = paired and np.array_equal(np.isfinite(x), np.isfinite(y))
+    drawn = [
+        resample(of, generator("improvement", pair, *([] if together else [agent])), RESAMPLES, whole_runs=whole_runs)
+        for agent, of in zip(agents, (x, y), strict=True)
+    ]
     # One task at a time: [B, R, R, K] would not fit.
     per_task = [improvement(drawn[0][..., [k]], drawn[1][..., [k]]) for k in range(x.shape[1])]
     low, high = percentile_interval(np.mean(per_task, axis=0), tail(x, y, whole_runs=whole_runs))

@@ -29,6 +29,12 @@ class Protocol:
     low: float
     high: float
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """All but the name, in words."""
+        bounds = f"{self.low:.10g} to {self.high:.10g}"
+        return f"action repeat {self.action_repeat}", f"{self.decisions} decisions", self.score, bounds
+
     def normalise(self, score: Any) -> Any:
         """(score − low) / (high − low), for a number or an array of raw scores."""
         return (score - self.low) / (self.high - self.low)
@@ -150,6 +156,16 @@ class Study:
         return tuple(dict.fromkeys(task.protocol for task in self.evaluated))
 
     @property
+    def labels(self) -> dict[Protocol, str]:
+        """What to call each protocol: its name, and where several have the same, what they differ in."""
+        found = {}
+        for protocol in self.protocols:
+            alike = zip(*(other.rules for other in self.protocols if other.name == protocol.name), strict=True)
+            own = [rule for rule, of in zip(protocol.rules, alike, strict=True) if len(set(of)) > 1]
+            found[protocol] = f"{protocol.name} ({', '.join(own)})" if own else protocol.name
+        return found
+
+    @property
     def measures(self) -> tuple[tuple[Protocol, str], ...]:
         """The distinct pairs of protocol and engine, in the order of the tasks."""
         return tuple(dict.fromkeys(task.measure for task in self.evaluated))
@@ -199,6 +215,17 @@ class Record:
 
     def records(self, key: str) -> list[Record]:
         return [Record(item, self.path) for item in self.items(key)]
+
+    def integers(self, key: str) -> list[int]:
+        return [item.integer(name) for name, item in self._named_items(key)]
+
+    def numbers(self, key: str) -> list[float]:
+        return [item.number(name) for name, item in self._named_items(key)]
+
+    def _named_items(self, key: str) -> Iterator[tuple[str, Record]]:
+        """Each item of a list as a record of one field, called as it stands in the list: ``seeds[0]``."""
+        for index, item in enumerate(self.items(key)):
+            yield f"{key}[{index}]", Record({f"{key}[{index}]": item}, self.path)
 
     def record(self, key: str) -> Record:
         return Record(self._typed(key, Mapping, "an object"), self.path)
@@ -256,7 +283,7 @@ def read_study(folder: Path) -> Study:
         env_steps=record.record("budget").integer("env_steps"),
         episodes=record.record("evaluation").integer("episodes"),
         agents=tuple(map(str, record.items("agents"))),
-        seeds=tuple(map(int, record.items("seeds"))),
+        seeds=tuple(record.integers("seeds")),
         tasks=tasks,
         cells=tuple(_expected_cell(item) for item in record.records("cells")),
         held_out=tuple(task_of(item) for item in record.records("held_out")) if "held_out" in record.content else (),
@@ -310,10 +337,10 @@ def _tuned(record: Record) -> tuple[Tuned, ...]:
                 trials=of.integer("trials"),
                 env_steps=of.integer("env_steps"),
                 hours=of.number("hours"),
-                seeds=tuple(map(int, of.items("seeds"))),
+                seeds=tuple(of.integers("seeds")),
                 tasks=tuple(map(str, of.items("tasks"))),
                 default=None if of.content.get("default") is None else of.number("default"),
-                scores=tuple(map(float, of.items("scores"))),
+                scores=tuple(of.numbers("scores")),
             )
         )
     return tuple(found)
@@ -340,6 +367,8 @@ def _expected_cell(record: Record) -> ExpectedCell:
 def _check(study: Study, path: Path) -> None:
     if not study.tasks:
         raise ResultsError(f"{path}: 'tasks' is empty, expected at least one task")
+    if study.env_steps < 1:
+        raise ResultsError(f"{path}: 'env_steps' of 'budget' is {study.env_steps}, expected a whole number from 1")
     for cell in study.cells:
         unknown = set(cell.tasks) - {task.name for task in study.tasks}
         if unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,6 +69,7 @@ class MeasureScore:
 
     agent: str
     protocol: str
+    """Its label in :attr:`analysis.study.Study.labels`, which no other protocol of the study has."""
     engine: str
     value: Estimate
     runs: int
@@ -177,6 +179,8 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     thresholds = _thresholds(scores)
     predictions = {agent: seeds.predict(of, whole_runs=joint) for agent, of in complete.items()}
     insides = diagnostics.read(results)
+    task_scores = _task_scores(results, scores, env_step)
+    of_tasks = _of_tasks(results, scores)
     return Summary(
         results=results,
         scores=scores,
@@ -194,11 +198,15 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         speedups=[
             *efficiency.speedups(curves),
             *(item for axis, of in other_axes.items() for item in efficiency.speedups(of, axis=axis)),
-            *_task_speedups(results, scores),
+            *_task_speedups(of_tasks),
         ],
         steps_to_score=[efficiency.steps_to_score(of, level) for of in curves.values() for level in efficiency.LEVELS],
-        task_scores=_task_scores(results, scores, env_step),
-        task_curves=_task_curves(results, scores),
+        task_scores=task_scores,
+        task_curves=[
+            TaskCurve(agent, task, of.steps, _raw_band(task, of.band))
+            for task in results.study.tasks
+            for agent, of in of_tasks[task.name].items()
+        ],
         other_axes=other_axes,
         breadth=_breadth(scores, joint),
         domains=_domains(results, scores, joint),
@@ -207,7 +215,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         by_measure=_by_measure(results, scores, joint),
         generalisation=_generalisation(results, scores, env_step),
         insides=insides,
-        published=published_curves(results.study),
+        published=published_curves(results.study, _reached(task_scores)),
         videos=videos(results),
         notes=[
             *integrity.notes(results, scores),
@@ -217,10 +225,15 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     )
 
 
+MOST_THRESHOLDS = 1000
+"""Thresholds of a profile, about: where scores lie far above 1 its steps are wider."""
+
+
 def _thresholds(scores: dict[str, AgentScores]) -> Array:
     """0 to 1 in steps of 0.01, and on to the best score where one lies above 1."""
-    best = max((float(np.nanmax(of.final)) for of in scores.values()), default=1.0)
-    return np.asarray(np.arange(0, max(1.0, best) + 0.01, 0.01).round(2), dtype=np.float64)
+    best = max(1.0, *(float(np.nanmax(of.final)) for of in scores.values())) if scores else 1.0
+    step = 0.01 * math.ceil(best / (0.01 * MOST_THRESHOLDS))
+    return np.asarray(np.arange(0, best + step, step).round(2), dtype=np.float64)
 
 
 def _other_axes(results: Results, complete: dict[str, AgentScores], joint: bool) -> dict[str, dict[str, Curve]]:
@@ -237,15 +250,19 @@ def _other_axes(results: Results, complete: dict[str, AgentScores], joint: bool)
     return found
 
 
-def _task_speedups(results: Results, scores: dict[str, AgentScores]) -> list[Speedup]:
-    if len(results.study.tasks) == 1:
-        return []
-    found = []
+def _of_tasks(results: Results, scores: dict[str, AgentScores]) -> dict[str, dict[str, Curve]]:
+    """Normalised curves by task and agent, where there are some."""
+    found: dict[str, dict[str, Curve]] = {}
     for task in results.study.tasks:
         curves = {agent: efficiency.task_curve(of, task.name) for agent, of in scores.items()}
-        known = {agent: curve for agent, curve in curves.items() if curve is not None}
-        found += efficiency.speedups(known, task=task.name)
+        found[task.name] = {agent: curve for agent, curve in curves.items() if curve is not None}
     return found
+
+
+def _task_speedups(of_tasks: dict[str, dict[str, Curve]]) -> list[Speedup]:
+    if len(of_tasks) == 1:
+        return []
+    return [item for task, curves in of_tasks.items() for item in efficiency.speedups(curves, task=task)]
 
 
 def _breadth(scores: dict[str, AgentScores], joint: bool) -> list[Breadth]:
@@ -277,18 +294,19 @@ def _by_measure(results: Results, scores: dict[str, AgentScores], joint: bool) -
     study = results.study
     if len({task.measure for task in study.tasks}) < 2:
         return []
-    found = []
+    labels, found = study.labels, []
     for measure in dict.fromkeys(task.measure for task in study.tasks):
+        protocol, engine = labels[measure[0]], measure[1]
         chosen = [task.measure == measure for task in study.tasks]
         for agent, of in scores.items():
             final = of.final[:, chosen]
             if not np.isfinite(final).any():
                 continue
-            name = f"{agent}\x1f{measure[0].name}\x1f{measure[1]}"
+            name = f"{agent}\x1f{protocol}\x1f{engine}"
             value = stats.aggregate(name, "iqm", final, whole_runs=joint)
             with_runs = np.isfinite(final)
             runs, tasks = int(with_runs.any(axis=1).sum()), int(with_runs.any(axis=0).sum())
-            found.append(MeasureScore(agent, measure[0].name, measure[1], value, runs, tasks))
+            found.append(MeasureScore(agent, protocol, engine, value, runs, tasks))
     return found
 
 
@@ -331,19 +349,17 @@ def _scores_of(tasks: Sequence[Task], scores: dict[str, AgentScores]) -> list[Ta
     return found
 
 
+def _reached(task_scores: Sequence[TaskScore]) -> dict[str, int]:
+    """Environment step at which each task is scored, of the agent that got farthest."""
+    found: dict[str, int] = {}
+    for item in task_scores:
+        found[item.task.name] = max(item.env_step, found.get(item.task.name, 0))
+    return found
+
+
 def _raw(task: Task, value: Estimate) -> Estimate:
     low, high = (None if bound is None else float(task.protocol.raw(bound)) for bound in (value.low, value.high))
     return Estimate(float(task.protocol.raw(value.estimate)), low, high)
-
-
-def _task_curves(results: Results, scores: dict[str, AgentScores]) -> list[TaskCurve]:
-    found = []
-    for task in results.study.tasks:
-        for agent, of in scores.items():
-            curve = efficiency.task_curve(of, task.name)
-            if curve is not None:
-                found.append(TaskCurve(agent, task, curve.steps, _raw_band(task, curve.band)))
-    return found
 
 
 def _raw_band(task: Task, band: Band) -> Band:

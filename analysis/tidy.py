@@ -28,6 +28,8 @@ _ALIASES = {
 
 _KEYS = ["agent", "task", "seed", "env_step"]
 _OPTIONAL = ("seconds", "updates")
+_NAMES = ("agent", "task", *(old for old, new in _ALIASES.items() if new in ("agent", "task")))
+"""Columns whose text is a name, whatever it looks like: ``007``, ``None``."""
 
 
 def read_csv(
@@ -40,7 +42,7 @@ def read_csv(
     """The table in a CSV file (also packed, such as ``.csv.gz``), named after it. See :func:`from_frame`."""
     path = Path(path)
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(("agent", "task", "algorithm", "algo", "method"), str))
+        frame = pd.read_csv(path, converters=dict.fromkeys(_NAMES, str))
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, UnicodeError) as error:  # pandas' parser errors are ValueErrors
@@ -89,10 +91,11 @@ def from_frame(
 
 def _renamed(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     names = {old: new for old, new in _ALIASES.items() if old in frame.columns and new not in frame.columns}
-    frame = frame.rename(columns=names)
-    for column in ("agent", "task", "seed"):
-        if column not in frame.columns or frame.columns.tolist().count(column) > 1:
-            found = ", ".join(map(str, frame.columns))
+    found, frame = ", ".join(map(str, frame.columns)), frame.rename(columns=names)
+    columns = frame.columns.tolist()
+    for column in (*_KEYS, *_OPTIONAL, *SCORE_COLUMNS, "low", "high"):
+        needed = column in ("agent", "task", "seed")
+        if columns.count(column) > 1 or (needed and column not in columns):
             raise ResultsError(f"{where}: expected one column {column!r}, found {found}")
     if frame.empty:
         raise ResultsError(f"{where}: holds no row")
@@ -115,8 +118,9 @@ def _checked(frame: pd.DataFrame, score: str, where: str) -> pd.DataFrame:
     """The rows with text for agents and tasks and numbers for everything else, the score in column ``score``."""
     rows = pd.DataFrame({"agent": frame["agent"], "task": frame["task"]})
     for column in rows:
-        if frame[column].isna().any():
-            raise ResultsError(f"{where}: {column!r} is empty in row {_row(frame[column].isna())}")
+        empty = frame[column].isna() | (frame[column] == "")
+        if empty.any():
+            raise ResultsError(f"{where}: {column!r} is empty in row {_row(empty)}")
         rows[column] = rows[column].astype(str)
     rows["seed"] = _numbers(frame, "seed", where, whole=True)
     rows["env_step"] = _numbers(frame, "env_step", where, whole=True) if "env_step" in frame else 0

@@ -16,7 +16,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from analysis.figures import style
 from analysis.stats import Band
-from analysis.study import Task
+from analysis.study import Protocol, Task
 from analysis.summary import Summary
 from analysis.wording import SCORE_UNITS
 
@@ -103,7 +103,7 @@ def task_panels(tasks: Sequence[Task]) -> tuple[Figure, list[Axes]]:
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.tick_params(labelsize=6.5 if small else 7)
-        if task.protocol.score != "return":
+        if _is_share(task.protocol):
             axes.set(ylim=(-0.04, 1.04), yticks=(0, 0.5, 1))
         if len(units) > 1:
             axes.set_ylabel(task.protocol.score.replace("_", " "), fontsize=7)
@@ -112,6 +112,11 @@ def task_panels(tasks: Sequence[Task]) -> tuple[Figure, list[Axes]]:
     if len(units) == 1:
         figure.supylabel(SCORE_UNITS.get(next(iter(units)), "Score"), fontsize=8.5)
     return figure, panels[: len(tasks)]
+
+
+def _is_share(protocol: Protocol) -> bool:
+    """Whether the score is a rate of success. Any other, whatever it is normalised by, may lie outside 0 to 1."""
+    return protocol.score.partition("_")[0] == "success" and (protocol.low, protocol.high) == (0, 1)
 
 
 def panel_width(panels: Sequence[Axes]) -> float:

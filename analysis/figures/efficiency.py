@@ -84,7 +84,8 @@ def speedups(summary: Summary) -> Figure | None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=False, axis="y")
-    names = ["all tasks (IQM)" if name is None else name for name in rows]
+    whole = "all tasks (IQM)" if all(s.cut_at is None for s in found) else "all tasks (IQM, steps of all)"
+    names = [whole if name is None else name for name in rows]
     panels[0].set_yticks(range(len(rows)), names, fontsize=8 if len(rows) <= 20 else 6)
     panels[0].invert_yaxis()
     figure.supxlabel(f"How many times fewer environment steps {leader} needs (95 % intervals)", fontsize=8.5)
@@ -94,19 +95,21 @@ def speedups(summary: Summary) -> Figure | None:
 def _draw_ratio(axes: Axes, row: int, item: Speedup, paint: str) -> None:
     weight = 2.6 if item.task is None else 1.6
     low, high = item.low, item.high
-    place = _inside(item.ratio) if item.ratio > 0 else _inside(item.below)
     if low is not None and high is not None:
-        left, right = _inside(low if low > 0 else item.below), _inside(high if high > 0 else item.below)
+        left, right = _place(low, item), _place(high, item)
         axes.plot([left, right], [row, row], color=paint, alpha=0.4, linewidth=2 * weight, solid_capstyle="butt")
         if low < 1 / FARTHEST:
             axes.plot(left, row, marker="<", color=paint, markersize=5)
         if high > FARTHEST:
             axes.plot(right, row, marker=">", color=paint, markersize=5)
-    axes.plot(place, row, marker="o" if item.ratio > 0 else "<", color=paint, markersize=2.2 * weight)
+    marker = "<" if item.ratio == 0 else ">" if np.isinf(item.ratio) else "o"
+    axes.plot(_place(item.ratio, item), row, marker=marker, color=paint, markersize=2.2 * weight)
 
 
-def _inside(ratio: float) -> float:
-    return float(np.clip(ratio, 1 / FARTHEST, FARTHEST))
+def _place(ratio: float, item: Speedup) -> float:
+    """Where a ratio of ``item`` is drawn: at the limit where no more than that is known."""
+    known = item.below if ratio == 0 else item.above if np.isinf(ratio) else ratio
+    return float(np.clip(known, 1 / FARTHEST, FARTHEST))
 
 
 def predicted_intervals(summary: Summary) -> Figure | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,8 @@ METRIC_TITLES = {
     "mean": "Mean",
     "optimality_gap": "Optimality gap\n(lower is better)",
 }
+MOST_BESIDE = 4
+"""Panels with words as titles in one row."""
 LEAST_SPAN = 0.2
 """Normalised scores closer than this are not drawn far apart."""
 PANEL_POINTS = 60
@@ -69,14 +72,18 @@ def by_protocol(summary: Summary) -> Figure | None:
     if not measures:
         return None
     values = {(s.protocol, s.engine, s.agent): s.value for s in summary.by_measure}
-    figure = drawing.new_figure(style.WIDTH, 1.15 + 0.28 * len(agents))
-    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    columns = min(len(measures), MOST_BESIDE)
+    rows = math.ceil(len(measures) / columns)
+    figure = drawing.new_figure(style.WIDTH, (1.15 + 0.28 * len(agents)) * rows)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     paint = style.colours(summary.results.study.agents)
-    for axes, (protocol, engine) in zip(panels, measures, strict=True):
+    for axes in panels[len(measures) :]:
+        axes.set_visible(False)
+    for axes, (protocol, engine) in zip(panels, measures, strict=False):
         for row, agent in enumerate(agents):
             if (protocol, engine, agent) in values:
                 _bar(axes, row, values[protocol, engine, agent], paint[agent])
-        axes.set_title(f"{protocol}\n{engine}")
+        axes.set_title(f"{protocol}\n{engine}".replace(" (", "\n(", 1))  # what tells namesakes apart needs the room
         axes.grid(visible=False, axis="y")
         axes.set_xlim(_widened(*axes.dataLim.intervalx))
         axes.xaxis.set_major_locator(MaxNLocator(3))

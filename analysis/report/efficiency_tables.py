@@ -15,20 +15,25 @@ def efficiency(summary: Summary) -> Table:
     """Steps-to-score ratios of the aggregate, along every axis."""
     found = [s for s in summary.speedups if s.task is None]
     shown = {(s.axis, s.agent, s.reference): speedup_text(s) for s in found}
-    learned = {s.reference: f"{s.reference}'s {s.target:.3f}" for s in found if s.axis == "env_step"}
+    learned = {s.reference: _goal(s) for s in found if s.axis == "env_step"}
     targets = {agent: learned[agent] for agent in summary.curves if agent in learned}
     rows = tuple(
         (AXIS_NAMES[axis].capitalize(), agent, *(shown.get((axis, agent, reference), "") for reference in targets))
         for axis in dict.fromkeys(s.axis for s in found)
         for agent in summary.curves
     )
+    last = "final IQM of the latter" if all(s.cut_at is None for s in found) else "IQM that is named of the latter"
     caption = (
         "How many times fewer environment steps, gradient updates or seconds the row's agent needs than the column's "
-        f"to reach the final IQM of the latter, with {INTERVAL} interval. Agents whose IQM did not rise for certain "
-        "have no column."
+        f"to reach the {last}, with {INTERVAL} interval. Agents whose IQM did not rise for certain have no column."
     )
     header = ("Counted in", "Agent", *targets.values())
     return Table("efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows, 2)
+
+
+def _goal(s: Speedup) -> str:
+    """``ppo's 0.412``, and where that is if it is not its final score."""
+    return f"{s.reference}'s {s.target:.3f}" + ("" if s.cut_at is None else f" at {s.cut_at:,.0f}")
 
 
 def task_efficiency(summary: Summary) -> Table:
@@ -53,14 +58,15 @@ def _speedup_record(s: Speedup) -> dict[str, object]:
     return {
         "axis": s.axis, "task": s.task, "agent": s.agent, "reference": s.reference, "target": s.target,
         "reached": s.ratio > 0, "ratio": s.ratio if s.ratio > 0 else None, "low": s.low, "high": s.high,
-        "below": s.below,
+        "below": s.below, "above": s.above if np.isfinite(s.above) else None, "cut_at": s.cut_at,
     }  # fmt: skip
 
 
 def speedup_text(s: Speedup) -> str:
-    """``2.1× [1.6, 3.0]``; ``not reached (below 0.5×)`` where the agent never gets there."""
+    """``2.1× [1.6, 3.0]``; ``not reached (below 0.5×)`` where the agent never gets there, ``at least 10.0×`` where it
+    does by its first evaluation."""
     if np.isinf(s.ratio):
-        return "there from the start"
+        return "there from the start" if np.isinf(s.above) else f"at least {s.above:.2f}×"
     ratio = f"{s.ratio:.2f}×" if s.ratio > 0 else f"not reached (below {s.below:.2f}×)"
     if s.high == 0 or (s.high is None and s.ratio == 0):
         return ratio
@@ -72,9 +78,10 @@ def speedup_text(s: Speedup) -> str:
 
 def steps_to_score(summary: Summary) -> Table:
     records = [
-        {"agent": s.agent, "target": s.target, "env_steps": s.steps, "low": s.low, "high": s.high, "last": s.last_step}
+        {"agent": s.agent, "target": s.target, "env_steps": s.steps, "low": s.low, "high": s.high,
+         "first": s.first_step, "last": s.last_step}
         for s in summary.steps_to_score
-    ]
+    ]  # fmt: skip
     shown = {(s.agent, s.target): steps_text(s) for s in summary.steps_to_score}
     rows = tuple((agent, *(shown[agent, level] for level in LEVELS)) for agent in summary.curves)
     caption = (
@@ -85,12 +92,15 @@ def steps_to_score(summary: Summary) -> Table:
 
 
 def steps_text(s: StepsToScore) -> str:
-    """``12,000 [10,500, 14,000]``; ``> 50,000`` stands for not reached by then."""
-    beyond = f"> {s.last_step:,.0f}"
+    """``12,000 [10,500, 14,000]``; ``> 50,000`` stands for not reached by then, ``≤ 1,000`` for there at the first
+    evaluation."""
 
     def text(value: float) -> str:
-        return f"{value:,.0f}" if np.isfinite(value) else beyond
+        if np.isinf(value):
+            return f"> {s.last_step:,.0f}"
+        return f"≤ {value:,.0f}" if 0 < value <= s.first_step else f"{value:,.0f}"
 
     if s.low is None or s.high is None:
-        return f"{text(s.steps)} ({NO_INTERVAL})" if np.isfinite(s.steps) else beyond
-    return beyond if np.isinf(s.low) else f"{text(s.steps)} [{text(s.low)}, {text(s.high)}]"
+        return f"{text(s.steps)} ({NO_INTERVAL})" if np.isfinite(s.steps) else text(s.steps)
+    outside = np.isinf(s.low) or 0 < s.high <= s.first_step
+    return text(s.low) if outside else f"{text(s.steps)} [{text(s.low)}, {text(s.high)}]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from analysis.efficiency import Speedup
 from analysis.stats import Estimate
 from analysis.summary import Summary
@@ -50,20 +52,27 @@ def speedup_sentences(summary: Summary) -> list[str]:
 
 def _sentence(s: Speedup) -> str:
     goal = f"{s.reference}'s final IQM {s.target:.2f}"
+    if s.cut_at is not None:
+        goal = f"{s.reference}'s IQM {s.target:.2f} at {s.cut_at:,.0f} steps"
     if s.ratio == 0:
         return f"{s.agent} does not reach {goal} within the steps of this study."
-    if s.ratio == float("inf"):
-        return f"{s.agent} stands above {goal} from its first evaluation on."
-    low, high = s.low, s.high
-    if s.ratio < 1:
-        low, high = (None if bound is None else 1 / bound if bound else float("inf") for bound in (s.high, s.low))
-        claim = f"{s.agent} needs {1 / s.ratio:.1f}×{{}} as many environment steps to reach {goal}{{}}."
-    else:
-        claim = f"{s.agent} reaches {goal} with {s.ratio:.1f}×{{}} fewer environment steps{{}}."
-    if low is None or high is None:
-        return claim.format("", "; one run allows no interval")
-    return claim.format(f" [{_bound(low)}, {_bound(high)}]", "")
+    if math.isinf(s.ratio):
+        least = f", with at least {s.above:.1f}× fewer environment steps" if 1 < s.above < math.inf else ""
+        return f"{s.agent} reaches {goal} by its first evaluation{least}."
+    slower = s.ratio < 1
+    interval, without = "", "; one run allows no interval"
+    if s.low is not None and s.high is not None:
+        low, high = (s.high, s.low) if slower else (s.low, s.high)
+        interval, without = f" [{_bound(low, slower)}, {_bound(high, slower)}]", ""
+    if slower:
+        return f"{s.agent} needs {1 / s.ratio:.1f}×{interval} as many environment steps to reach {goal}{without}."
+    return f"{s.agent} reaches {goal} with {s.ratio:.1f}×{interval} fewer environment steps{without}."
 
 
-def _bound(value: float) -> str:
-    return "not reached" if value == 0 else "no limit" if value == float("inf") else f"{value:.1f}"
+def _bound(ratio: float, slower: bool) -> str:
+    """A bound of the ratio, as times fewer steps or, where the agent is slower, as times as many."""
+    if ratio == 0:
+        return "not reached"
+    if math.isinf(ratio):
+        return "there at the first evaluation"
+    return f"{1 / ratio if slower else ratio:.1f}"

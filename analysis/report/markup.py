@@ -33,7 +33,7 @@ class Table:
         """A ``tabular`` for the booktabs package, with its caption as a comment."""
         columns = "l" * self.names + "r" * (len(self.header) - self.names)
         lines = [
-            rf"% {self.caption}",
+            rf"% {' '.join(self.caption.splitlines())}",  # a comment ends with its line
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             _latex_row(self.header),
@@ -62,7 +62,7 @@ _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {sign: "\\" + sign for si
 def escape_latex(text: str) -> str:
     """Text for LaTeX: signs that mean something to it, mathematical signs, Greek letters and indices by commands."""
     signs: list[str] = []
-    for sign in text:
+    for sign in " ".join(text.splitlines()):
         if sign in _ACCENTS and signs:
             signs[-1] = f"\\{_ACCENTS[sign]}{{{signs[-1]}}}"
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from analysis import stats
 from analysis.study import Protocol
@@ -23,11 +23,11 @@ def paragraph(summary: Summary) -> str:
     joint = study.mode == "joint"
     runs = sorted({int(n) for of in summary.scores.values() for n in of.runs_per_task if n})
     sentences = [
-        f"We compare {_listed(summary.agents)} on {_number(len(study.tasks), 'task')} of the suite {study.suite} "
-        f"(version {study.version}), one agent {'for all of them' if joint else 'per task'}, with "
+        f"We compare {_listed(summary.agents)} on {_number(len(study.tasks), 'task')} of the {_source(summary)}, "
+        f"one agent {'for all of them' if joint else 'per task'}, with "
         f"{_range(runs)} per agent{'' if joint else ' and task'}.",
         _training(summary),
-        *(_measured(protocol, study.protocols) for protocol in study.protocols),
+        *(_measured(protocol, study.labels) for protocol in study.protocols),
         f"We report the interquartile mean (IQM), median, mean and optimality gap of normalised scores (Agarwal et al. "
         f"2021) with {stats.CONFIDENCE:.0%} bootstrap intervals of {stats.RESAMPLES:,} resamples, "
         f"{'of whole runs' if joint else 'stratified by task'}, their percentiles expanded for few runs (Hesterberg "
@@ -42,6 +42,11 @@ def paragraph(summary: Summary) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
+def _source(summary: Summary) -> str:
+    study = summary.results.study
+    return f"table {study.suite}" if summary.results.tabular else f"suite {study.suite} (version {study.version})"
+
+
 def _training(summary: Summary) -> str:
     study = summary.results.study
     if not study.env_steps:
@@ -49,20 +54,22 @@ def _training(summary: Summary) -> str:
     held = f" and {_number(len(study.held_out), 'held-out task')}" if study.held_out else ""
     steps = sorted({of.env_step for of in summary.scores.values()})
     at = f"at {steps[0]:,} steps" if len(steps) == 1 else f"at {steps[0]:,} to {steps[-1]:,} steps" if steps else ""
+    if summary.results.tabular:
+        return f"Final scores are those {at}."
     return (
         f"Each run takes {study.env_steps:,} environment steps, repeated actions counted; evaluations apart from "
         f"training score {_number(study.episodes, 'episode')} per task{held}, and final scores are those {at}."
     )
 
 
-def _measured(protocol: Protocol, all_of: tuple[Protocol, ...]) -> str:
+def _measured(protocol: Protocol, labels: Mapping[Protocol, str]) -> str:
     rules = []
     if protocol.decisions is not None:
         rules.append(f"episodes of {protocol.decisions} decisions")
     if protocol.action_repeat is not None:
         rules.append(f"an action repeat of {protocol.action_repeat}")
     score = _SCORES.get(protocol.score, f"what the table calls {protocol.score}")
-    under = f"Under protocol {protocol.name}" if len(all_of) > 1 else "Here"
+    under = f"Under protocol {labels[protocol]}" if len(labels) > 1 else "Here"
     return (
         f"{under} a score is {score}{' of ' if rules else ''}{_listed(rules)}, "
         f"normalised so that {protocol.low:g} is 0 and {protocol.high:g} is 1."

@@ -41,7 +41,8 @@ FIGURES = {
     "task_curves": "Mean score over runs against environment steps, task by task.",
     "published": "Published curves (means, never solid) beside the study's own, measured by the same rules. Where "
     "points are marked they are all that was published; nobody measured what lies between.",
-    "published_apart": "Published curves measured by other rules than this study's: not to be compared with it.",
+    "published_apart": "Published curves measured by other rules than this study's, or of one agent per task where it "
+    "has one for all: not to be compared with it.",
     "tuning": "Expected best score of n trials of tuning drawn from those seen (Dodge et al. 2019), on tuning's "
     "own seeds.",
     "training_metrics": "What agents log of their training, without counters: the "
@@ -142,13 +143,14 @@ def _measured(summary: Summary) -> list[tuple[str, str]]:
     seeds = ", ".join(map(str, study.seeds))
     done = sum(cell.state == "done" for cell in summary.results.cells)
     mode = "one agent for all tasks" if study.mode == "joint" else "one agent per task"
+    tabular = summary.results.tabular
     return [
-        ("Suite", f"{study.suite}, version {study.version}"),
+        ("Table", study.suite) if tabular else ("Suite", f"{study.suite}, version {study.version}"),
         ("Tasks", f"{len(study.tasks)}, {mode}" + (f"; {len(study.held_out)} held out" if study.held_out else "")),
-        ("Protocols", ", ".join(dict.fromkeys(protocol.name for protocol in study.protocols))),
+        ("Protocols", ", ".join(study.labels.values())),
         ("Seeds", f"{len(study.seeds)} ({seeds})"),
-        *([("Training", f"{study.env_steps:,} environment steps per cell")] if study.env_steps else []),
-        ("Evaluation", f"{study.episodes} episodes per task, apart from training"),
+        *([] if tabular else [("Training", f"{study.env_steps:,} environment steps per cell")]),
+        *([] if tabular else [("Evaluation", f"{study.episodes} episodes per task, apart from training")]),
         ("Scored", _scored(summary)),
         *_origins(summary),
         ("Cells", f"{len(summary.results.cells)}, {done} of them done"),
@@ -161,8 +163,9 @@ def _origins(summary: Summary) -> list[tuple[str, str]]:
     code = sorted({commit for cell in counted for commit in cell.commits})
     packages = sorted({package for cell in counted for package in cell.packages})
     machines = sorted({machine for cell in counted for machine in cell.machines})
+    sources = ("commit " + ", ".join(code) if code else "", integrity.planned_only(counted).removesuffix("."))
     named = (
-        ("Code", "commit " + ", ".join(code) if code else ""),
+        ("Code", "; ".join(filter(None, sources))),
         ("Packages", ", ".join(" ".join(package) for package in packages)),
         ("Machine", "; ".join(machines)),
     )
@@ -186,16 +189,22 @@ def _method(summary: Summary) -> list[str]:
         if summary.results.study.mode == "joint"
         else "runs are drawn with replacement, separately for each task (stratified)"
     )
-    mixed = [f"{protocol.name} ({engine})" for protocol, engine in summary.results.study.measures]
+    labels = summary.results.study.labels
+    mixed = [f"{labels[protocol]} ({engine})" for protocol, engine in summary.results.study.measures]
     several = (
         f"The suite asks for several protocols or engines, {', '.join(mixed)}: aggregates are over all tasks, and "
         "“Protocol by protocol” has each for itself."
     )
+    bounds = (
+        "that were given with the table. A run's score is the mean over the rows of its last evaluation"
+        if summary.results.tabular
+        else "of the protocol, fixed by the suite and never taken from the results. A run's score is the mean over its "
+        "evaluation episodes"
+    )
     return [
         *([several] if summary.by_measure else []),
         *_published(summary),
-        "Scores are normalised as (score − low) / (high − low) with the bounds of the protocol, fixed by the suite and "
-        "never taken from the results. A run's score is the mean over its evaluation episodes.",
+        f"Scores are normalised as (score − low) / (high − low) with the bounds {bounds}.",
         f"Intervals are {INTERVAL} percentile bootstrap intervals: {drawing}; {stats.RESAMPLES} resamples, "
         f"{stats.CURVE_RESAMPLES} for curves and profiles. They are widened for few runs (Hesterberg 2015, expanded "
         "percentiles) and cover the truth 91 to 99 times in 100 in simulations of 5 and 10 runs of several tasks and "
@@ -205,7 +214,7 @@ def _method(summary: Summary) -> list[str]:
         "p-values are of permutation tests of the probability of improvement, labels permuted within each task or for "
         f"whole runs, {stats.PERMUTATIONS} times, adjusted for all pairs of agents (Holm).",
         "The generator of each interval is seeded by the names of the agent and the number, so a report made twice has "
-        "the same bytes, and an agent that joins changes no other's numbers.",
+        "the same bytes, and an agent that joins changes no other's numbers but the adjustment of p-values.",
         "A missing run is left out and never counts as zero. A diverged run counts as 0 from its divergence on. IQM, "
         "median, mean, optimality gap and probability of improvement are defined as in rliable (Agarwal et al. 2021).",
     ]

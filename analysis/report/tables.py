@@ -27,7 +27,8 @@ def protocols(summary: Summary) -> Table:
         for p, engine in study.measures
     ]  # fmt: skip
     header = ("Protocol", "Engine", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks")
-    return _plain("protocols", "How an episode is run, and what its score is normalised by.", header, rows, 3)
+    run = "What a score is" if summary.results.tabular else "How an episode is run, and what its score is"
+    return _plain("protocols", f"{run} normalised by.", header, rows, 3)
 
 
 def aggregates(summary: Summary) -> Table:
@@ -70,12 +71,13 @@ def per_task(summary: Summary) -> Table:
     return Table("per_task", caption, pd.DataFrame(records), ("Task", "Score", *summary.agents), tuple(rows), 2)
 
 
-def _task_cell(item: TaskScore | None) -> str:
+def _task_cell(item: TaskScore | None, *, at_step: bool = False) -> str:
     if item is None:
         return "missing"
     digits = 0 if item.task.protocol.high - item.task.protocol.low >= 100 else 2
     text = interval(item.raw, digits)
-    return text if item.runs == 1 else f"{text} (n = {item.runs})"
+    text = text if item.runs == 1 else f"{text} (n = {item.runs})"
+    return text.replace(" (n = ", f" at {item.env_step:,} (n = ") if at_step else text
 
 
 def probability_of_improvement(summary: Summary) -> Table:
@@ -156,34 +158,33 @@ def predicted_intervals(summary: Summary) -> Table:
 
 def published(summary: Summary) -> Table:
     """Other people's scores at the study's steps, beside its own."""
-    labels = list(dict.fromkeys(curve.label for curve in summary.published))
-    at = {(c.task.name, c.label): c for c in summary.published}
+    known = [(c, *c.last) for c in summary.published if c.last is not None]
+    labels = list(dict.fromkeys(curve.label for curve, _, _ in known))
+    at = {(curve.task.name, curve.label): _published_cell(curve, step, mean) for curve, step, mean in known}
     records = [
         {"task": c.task.name, "agent": c.agent, "source": c.source.name, "measured": c.source.rules(c.task),
-         "comparable": c.comparable, "env_step": c.last[0], "runs": c.runs, "mean": c.last[1]}
-        for c in summary.published
+         "comparable": c.comparable, "env_step": step, "runs": c.runs, "mean": mean}
+        for c, step, mean in known
     ]  # fmt: skip
     tasks = [task for task in summary.results.study.evaluated if any((task.name, label) in at for label in labels)]
     own = {(item.task.name, item.agent): item for item in summary.task_scores}
     rows = tuple(
         (
             task.name,
-            *(_task_cell(own.get((task.name, agent))) for agent in summary.agents),
-            *(_published_cell(at.get((task.name, label))) for label in labels),
+            *(_task_cell(own.get((task.name, agent)), at_step=True) for agent in summary.agents),
+            *(at.get((task.name, label), "") for label in labels),
         )
         for task in tasks
     )
+    of_one = " or of one agent per task" if summary.results.study.mode == "joint" else ""
     caption = (
-        "Mean scores at the end of this study, and published ones at the last step up to there that was published, not "
-        "normalised. In brackets: measured by other rules, not to be compared."
+        "Mean scores at this study's last step, and published ones at the last one published up to there, not "
+        f"normalised. In brackets: measured by other rules{of_one}, not to be compared."
     )
     return Table("published", caption, pd.DataFrame(records), ("Task", *summary.agents, *labels), rows)
 
 
-def _published_cell(curve: PublishedCurve | None) -> str:
-    if curve is None:
-        return ""
-    step, mean = curve.last
+def _published_cell(curve: PublishedCurve, step: int, mean: float) -> str:
     digits = 0 if curve.task.protocol.high - curve.task.protocol.low >= 100 else 2
     text = f"{mean:.{digits}f} at {step:,} (n = {curve.runs})"
     return text if curve.comparable else f"({text})"
@@ -207,7 +208,7 @@ def final_scores(summary: Summary) -> Table:
         (r["agent"], r["task"], str(r["seed"]), f"{r['score']:.4g}", f"{r['normalised']:.3f}") for r in records
     )
     header = ("Agent", "Task", "Seed", "Score", "Normalised")
-    caption = "Final score of every run, the mean over its evaluation episodes."
+    caption = "Final score of every run, the mean over its last evaluation."
     return Table("final_scores", caption, pd.DataFrame(records), header, rows, 3)
 
 

@@ -12,7 +12,7 @@ from tests.analysis.synthetic import Synthetic
 @pytest.fixture
 def study(tmp_path: Path) -> Synthetic:
     """A complete small study, written anew for each test."""
-    synthetic = Synthetic(tmp_path)
+    synthetic = Synthetic(tmp_path, starts=True)
     synthetic.write()
     return synthetic
 
@@ -20,7 +20,7 @@ def study(tmp_path: Path) -> Synthetic:
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """A complete small study that no test changes."""
-    return load(Synthetic(tmp_path_factory.mktemp("results")).write())
+    return load(Synthetic(tmp_path_factory.mktemp("results"), starts=True).write())
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,8 @@ class Synthetic:
     family: str = "toy"
     settings: Sequence[dict[str, Any]] = ()
     sweep: dict[str, Any] | None = None
+    starts: bool = False
+    """Whether cells say what worked on them; the first releases did not."""
     score: Callable[[str, int, str, float], float] | None = None
     cells: list[dict[str, Any]] = field(default_factory=list)
 
@@ -106,6 +108,8 @@ class Synthetic:
         dump(folder / "cell.json", {**described, **changes})
         status = {"id": cell["id"], "state": state, "env_step": last, "env_steps": self.env_steps, "message": ""}
         dump(folder / "status.json", {**status, "peak_memory_mb": 512.0})
+        if self.starts:
+            dump_lines(folder / "starts.jsonl", [{"env_step": 0, **({**described, **changes})["provenance"]}])
         rows = [row for step in range(0, last + 1, self.every) for row in self.rows(described, step)]
         (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 

@@ -54,6 +54,20 @@ def test_results_that_do_not_know_their_updates_have_no_such_axis(tmp_path: Path
     assert set(summarise(load(write(tmp_path))).other_axes) == {"seconds"}
 
 
+def test_an_evaluation_that_does_not_know_its_seconds_is_left_out(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    for path in folder.glob("*.m3po.*/evaluations.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            # an agent tells its updates once there are some, and here forgets them once more in the middle
+            row["updates"] = None if row["env_step"] in (0, 5_000) else row["env_step"] / 10
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = agent_scores(load(folder), "m3po", axis="updates")
+    assert scores.steps.tolist() == [0, *(step / 10 for step in range(1_000, 10_001, 1_000) if step != 5_000)]
+    # by hand: on the line between the evaluations after 4,000 and 6,000 of 10,000 steps
+    np.testing.assert_allclose(scores.curves[0, 0], scores.steps / 1_000, atol=1e-12)
+
+
 def test_a_run_that_ends_earlier_keeps_its_score(tmp_path: Path) -> None:
     folder = write(tmp_path)
     path = next(folder.glob("walker-walk.m3po.s0*")) / "evaluations.jsonl"

@@ -96,6 +96,17 @@ def test_tables_from_elsewhere_compare_as_well() -> None:
     assert [change.contrast.difference.estimate for change in found.changes] == [pytest.approx(0.1)]
 
 
+def test_a_side_with_runs_enough_keeps_its_interval_beside_a_single_run() -> None:
+    def table(seeds: int) -> pd.DataFrame:
+        return pd.DataFrame([{"agent": "a", "task": "t", "seed": s, "score": 10 + s} for s in range(seeds)])
+
+    (change,) = compare(from_frame(table(5), bounds=(0, 100)), from_frame(table(1), bounds=(0, 100))).changes
+    assert change.before.low is not None
+    assert change.before.high is not None
+    assert 0.1 <= change.before.low < 0.12 < change.before.high <= 0.14
+    assert (change.after.low, change.contrast.difference.low, change.apart) == (None, None, False)
+
+
 def test_the_interval_of_a_difference_covers_the_truth() -> None:
     """Five runs against five of four tasks, both normal with spread 0.1, 0.1 apart: about 95 of 100 intervals hold it.
 

@@ -53,6 +53,33 @@ def test_speedup_counts_the_reference_to_its_own_crossing() -> None:
     assert speedup_text(back) == "not reached (below 0.33×)"
 
 
+def test_what_is_there_at_the_first_evaluation_may_have_been_so_before() -> None:
+    """By hand: evaluations at 100 to 400; b reaches its 0.4 at 400, a is above it at 100 already."""
+    late = STEPS + 100
+    a, b = (
+        Curve(agent, late, np.array(values), np.array([values, values]))
+        for agent, values in (("a", [0.9, 0.9, 0.9, 0.9]), ("b", [0.1, 0.2, 0.3, 0.4]))
+    )
+    found = speedup(a, b)
+    assert found is not None
+    assert (found.ratio, found.low, found.high, found.above) == (INF, INF, INF, 4)
+    assert speedup_text(found) == "at least 4.00×"
+    assert steps_text(steps_to_score(a, 0.5)) == "≤ 100"
+    assert steps_text(steps_to_score(b, 0.25)) == "250 [250, 250]"
+    # one resample of two is there at once
+    half = Curve("a", late, np.array([0.1, 0.5, 0.9, 0.9]), np.array([[0.1, 0.5, 0.9, 0.9], [0.5, 0.9, 0.9, 0.9]]))
+    found = speedup(half, b)
+    assert found is not None
+    assert found.ratio == pytest.approx(400 / 175)
+    assert (found.low, found.high) == (pytest.approx(400 / 175), INF)
+    assert steps_text(steps_to_score(half, 0.5)) == "200 [≤ 100, 200]"
+    # before training there is nothing before
+    start = speedup(Curve("a", STEPS, a.estimate), Curve("b", STEPS, b.estimate))
+    assert start is not None
+    assert (speedup_text(start), start.above) == ("there from the start", INF)
+    assert steps_text(steps_to_score(Curve("a", STEPS, a.estimate), 0.5)) == "0 (n = 1, no interval)"
+
+
 def test_speedup_interval_is_censored_where_a_resample_never_arrives() -> None:
     a, b = straight("a", 0.0, 0.5, 0.55, 0.6, spread=0.5), straight("b", 0.0, 0.1, 0.3, 0.5)
     reference = Curve("b", STEPS, b.estimate, np.stack([b.estimate] * 3))

@@ -14,6 +14,7 @@ from analysis.frame import COLUMNS, Cell, _means, load
 from analysis.study import ResultsError
 from tests.analysis.synthetic import RETURN, Synthetic, dump
 
+TUNED = {"suite": "q", "trials": 1, "env_steps": 1, "hours": 1.0, "seeds": [1], "tasks": ["a"], "scores": [0.5]}
 CELL = "cartpole-swingup.ppo.s1.1a2b3c4d"
 
 
@@ -79,6 +80,9 @@ def test_a_damaged_line_marks_its_cell_and_no_other(study: Synthetic, line: str,
         ("score", float("nan"), "'score' in line 4 is not a finite number"),
         ("return", "many", "'return' is not a number"),
         ("env_step", "7", "not a whole number"),
+        ("env_step", 10**30, f"'env_step' is {10**30} in a line, expected a number below 2⁶³"),
+        ("episode", 2**63, "'episode' is 9223372036854775808 in a line, expected a number below 2⁶³"),
+        ("score", 10**400, "'score' is not a number"),
         ("task", ["reach-v3"], "which is not the cell's"),
         ("seed", 7, "belongs to another agent, seed or configuration"),
         ("config_hash", "other", "belongs to another agent, seed or configuration"),
@@ -157,6 +161,11 @@ def test_a_folder_without_a_study(tmp_path: Path) -> None:
         ({"suite": 3}, "'suite' is 3, expected a text"),
         ({"version": True}, "'version' is true, expected a whole number"),
         ({"tasks": []}, "'tasks' is empty"),
+        ({"seeds": [0, None]}, "'seeds[1]' is null, expected a whole number"),
+        ({"seeds": ["x"]}, "'seeds[0]' is \"x\", expected a whole number"),
+        ({"budget": {"env_steps": 0}}, "'env_steps' of 'budget' is 0, expected a whole number from 1"),
+        ({"tuned": {"ppo": TUNED | {"scores": [0.5, None]}}}, "'scores[1]' is null, expected a number"),
+        ({"tuned": {"ppo": TUNED | {"seeds": [[1]]}}}, "'seeds[0]' is [1], expected a whole number"),
         ({"cells": [{"id": "../x", "agent": "ppo", "seed": 0, "tasks": []}]}, "'../x' is not a folder name"),
         ({"cells": [{"id": "x", "agent": "ppo", "seed": 0, "tasks": ["fly"]}]}, "not in 'tasks': fly"),
         ({"cells": [{"id": "x", "agent": "sac", "seed": 0, "tasks": []}]}, "not in 'agents' or 'seeds'"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.frame import load
 from analysis.integrity import checks, missing, notes
+from analysis.report.study import write
 from analysis.scores import agent_scores
 from tests.analysis.synthetic import SUCCESS, Synthetic
 
@@ -100,6 +101,21 @@ def test_a_cell_that_another_version_went_on_with_is_told(study: Synthetic) -> N
     assert found["The cells were made with 2 versions of torch: 2.12.0, 2.13.0."] is False
 
 
+def test_what_planned_a_cell_is_not_taken_for_what_made_it(study: Synthetic) -> None:
+    for cell in study.cells[:2]:
+        (study.folder / cell["id"] / "starts.jsonl").unlink()
+    sentence = "2 cells planned by commit c0ffee; what did the work was not recorded."
+    assert sentence in failed(study)
+    page = (write(study.folder).parent / "report.md").read_text()
+    assert f"* look: {sentence}" in page
+    assert "| Code | commit c0ffee; 2 cells planned by commit c0ffee; what did the work was not recorded |" in page
+    # what was planned and never began has no maker
+    for cell in study.cells[:2]:
+        change(study, cell["id"], state="pending", last=0)
+        (study.folder / cell["id"] / "starts.jsonl").unlink()
+    assert sentence not in failed(study)
+
+
 def test_superseded_cells_are_listed(study: Synthetic) -> None:
     shutil.copytree(study.folder / PPO.format(0), study.folder / "old.ppo.s0.00000000")
     assert told(study) == ["1 cell no longer in the suite left out: old.ppo.s0.00000000."]
@@ -132,7 +148,7 @@ def test_a_complete_study_fails_no_check_but_those_it_was_made_to(study: Synthet
 
 
 def test_five_seeds_of_one_protocol_fail_no_check(tmp_path: Path) -> None:
-    study = Synthetic(tmp_path, seeds=range(5), tasks=[("reach-v3", SUCCESS)])
+    study = Synthetic(tmp_path, seeds=range(5), tasks=[("reach-v3", SUCCESS)], starts=True)
     study.write()
     assert failed(study) == []
 

@@ -12,7 +12,7 @@ from analysis.report.study import render
 from analysis.report.tables import published
 from analysis.study import Protocol, Study, Task
 from analysis.summary import summarise
-from tests.analysis.synthetic import Synthetic
+from tests.analysis.synthetic import RETURN, Synthetic
 
 DMC = Protocol("dmc-1000", 2, 500, "return", 0, 1000)
 METAWORLD = Protocol("metaworld-v3", 1, 500, "success_any", 0, 1)
@@ -32,6 +32,7 @@ def curve(found: list[PublishedCurve], agent: str, file: str) -> PublishedCurve:
 )
 def test_tdmpc2_after_100k_steps_is_what_its_authors_published(task: str, mean: float) -> None:
     found = curve(published_curves(study(Task(task, "dm_control", DMC))), "TD-MPC2", "tdmpc2.csv.gz")
+    assert found.last is not None
     assert found.last[0] == 100_000
     assert round(found.last[1]) == mean
     assert (found.runs, found.comparable) == (3, True)
@@ -68,8 +69,53 @@ def test_curves_without_a_point_within_the_budget_are_left_out() -> None:
     """TD-MPC2's authors published every 100 thousand steps, DreamerV3's every 10 thousand."""
     found = published_curves(study(Task("walker-walk", "dm_control", DMC), env_steps=50_000))
     assert {c.source.file for c in found} == {"dreamerv3.csv.gz"}
-    assert {c.last[0] for c in found} == {50_000}
+    assert {c.last and c.last[0] for c in found} == {50_000}
     assert not published_curves(study(Task("walker-walk", "dm_control", DMC), env_steps=4_000))
+
+
+def test_scores_stand_beside_the_step_that_the_study_has_come_to() -> None:
+    """TD-MPC2's authors published every 100 thousand steps."""
+    task = Task("walker-walk", "dm_control", DMC)
+    found = {
+        end: curve(published_curves(study(task, env_steps=500_000), {task.name: end}), "TD-MPC2", "tdmpc2.csv.gz")
+        for end in (50_000, 100_000, 299_999, 500_000)
+    }
+    assert {end: of.last and of.last[0] for end, of in found.items()} == {
+        50_000: None, 100_000: 100_000, 299_999: 200_000, 500_000: 500_000,
+    }  # fmt: skip
+    # the figure goes on to the budget all the same
+    assert {of.steps[-1] for of in found.values()} == {600_000}
+    nothing = published_curves(study(task, env_steps=500_000), {})
+    assert {of.last for of in nothing} == {None}
+
+
+def test_a_study_that_runs_says_its_own_step(tmp_path: Path) -> None:
+    made = Synthetic(
+        tmp_path, ("m3po",), tasks=[("walker-walk", RETURN)], family="dm_control", env_steps=500_000, every=100_000
+    )
+    made.write()
+    for cell in made.cells:
+        made.write_cell(cell, state="running", last=100_000)
+    table = published(summarise(load(made.folder)))
+    shown = dict(zip(table.header, table.rows[0], strict=True))
+    assert "] at 100,000 (n = 3)" in shown["m3po"]
+    assert "962 at 100,000 (n = 3)" in shown.values()
+    assert set(table.frame["env_step"]) == {100_000}
+
+
+def test_one_agent_for_all_tasks_is_compared_with_none_that_has_one_task(tmp_path: Path) -> None:
+    """400 thousand steps of four tasks are not 400 thousand of one."""
+    tasks = [(name, RETURN) for name in ("cartpole-swingup", "reacher-easy", "walker-walk", "cheetah-run")]
+    made = Synthetic(
+        tmp_path, ("m3po",), tasks=tasks, mode="joint", family="dm_control", env_steps=400_000, every=100_000
+    )
+    summary = summarise(load(made.write()))
+    assert not any(of.comparable for of in summary.published)
+    table = published(summary)
+    theirs = [text for row in table.rows for text in row[2:] if text]
+    assert theirs
+    assert all(text.startswith("(") for text in theirs)
+    assert "or of one agent per task, not to be compared" in table.caption
 
 
 def test_every_source_says_whose_it_is_and_under_what_licence() -> None:

@@ -108,3 +108,15 @@ def test_long_curves_are_thinned_and_keep_their_ends(known: Synthetic) -> None:
     of = agent_scores(load(known.write()), "ppo")
     assert len(of.steps) == MAX_POINTS
     assert (of.steps[0], of.steps[-1]) == (0, 10_000)
+
+
+def test_a_task_that_has_just_begun_does_not_cut_the_others(known: Synthetic) -> None:
+    for seed in range(3):
+        change(known, seed, state="running", last=0)
+    of = scores(known)
+    assert of.uneven
+    assert of.steps.tolist() == [0]
+    steps, curves = of.task_curves("reach-v3")
+    assert steps.tolist() == list(range(0, 10_001, 1_000))
+    np.testing.assert_allclose(curves[:, -1], [0.1, 0.2, 0.3], atol=1e-12)
+    assert of.task_curves("cartpole-swingup")[0].tolist() == [0]

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.report import efficiency_tables
+from analysis.report.headline import speedup_sentences
 from analysis.report.study import document, render, write_summary
 from analysis.study import ResultsError
 from analysis.summary import summarise
@@ -99,6 +101,98 @@ def test_agents_need_not_share_their_seeds() -> None:
     assert not document(summarise(from_frame(frame, bounds=(0, 1000))))["missing"]
 
 
+@pytest.mark.parametrize(("best", "number", "step"), [(0.5, 101, 0.01), (1.5, 151, 0.01), (599.8, 1001, 0.6)])
+def test_profiles_have_about_a_thousand_thresholds_at_most(best: float, number: int, step: float) -> None:
+    """As where returns are read as if they were normalised."""
+    rows = [{"agent": "a", "task": "t", "seed": seed, "score": best} for seed in range(2)]
+    thresholds = summarise(from_frame(pd.DataFrame(rows), bounds=(0, 1))).thresholds
+    np.testing.assert_allclose(thresholds, np.arange(number) * step, atol=1e-9)
+    assert thresholds[-1] >= best
+
+
+def uneven() -> pd.DataFrame:
+    """Task t is trained for 100 steps and u for 1000; a gains 0.9 a step, b 0.6; seeds are 3 apart."""
+    rows = [
+        {"agent": agent, "task": task, "seed": seed, "env_step": step, "score": gain * step + 3 * seed}
+        for agent, gain in (("a", 0.9), ("b", 0.6))
+        for task, last in (("t", 100), ("u", 1000))
+        for seed in range(3)
+        for step in range(0, last + 1, last // 10)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_each_task_goes_on_to_its_own_end() -> None:
+    summary = summarise(from_frame(uneven(), bounds=(0, 1000)))
+    ends = {(item.agent, item.task.name): (item.steps[-1], item.band.estimate[-1]) for item in summary.task_curves}
+    # by hand: 0.6 · 1000 + 3, the mean of three seeds, and the same for the rest
+    assert ends["b", "u"] == (1000, pytest.approx(603))
+    assert ends["b", "t"] == (100, pytest.approx(63))
+    found = {s.task: s for s in summary.speedups if (s.agent, s.reference) == ("a", "b")}
+    assert found["u"].target == pytest.approx(0.603)
+    assert found["u"].ratio == pytest.approx(1.5)  # a has 603 after 600 / 0.9 of 1000 steps
+    assert found["u"].cut_at is None
+
+
+def test_what_no_task_but_one_has_is_not_called_final() -> None:
+    summary = summarise(from_frame(uneven(), bounds=(0, 1000)))
+    overall = next(s for s in summary.speedups if (s.task, s.agent) == (None, "a"))
+    assert overall.cut_at == 100
+    (sentence,) = speedup_sentences(summary)
+    # by hand: at 100 steps both tasks of b have 60 + 3 · seed, whose IQM over six runs is 63 of 1000
+    assert sentence.startswith("a reaches b's IQM 0.06 at 100 steps with 1.5×")
+    assert (
+        "Curves of all tasks together end at 100 environment steps for a, b, the last that every task has; areas, "
+        "ratios and steps to a score of all tasks go no further." in summary.notes
+    )
+    shown = efficiency_tables.efficiency(summary)
+    assert shown.header[2] == "a's 0.093 at 100"
+    assert "final" not in shown.caption
+    even = summarise(from_frame(uneven().query("env_step <= 100"), bounds=(0, 1000)))
+    assert {s.cut_at for s in even.speedups} == {None}
+    assert "final IQM" in speedup_sentences(even)[0]
+
+
+def noisy(agent: str, seeds: range, generator: int) -> pd.DataFrame:
+    rng = np.random.default_rng(generator)
+    rows = [(agent, task, seed, step) for task in ("t", "u", "v") for seed in seeds for step in (0, 50, 100)]
+    frame = pd.DataFrame(rows, columns=["agent", "task", "seed", "env_step"])
+    return frame.assign(score=rng.normal(500, 100, len(frame)) + 3 * frame["env_step"])
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_an_agent_that_joins_with_more_seeds_changes_no_other_number(joint: bool) -> None:
+    two = pd.concat([noisy("a", range(5), 0), noisy("b", range(5), 1)])
+    before, after = (
+        summarise(from_frame(frame, bounds=(0, 1000), joint=joint))
+        for frame in (two, pd.concat([two, noisy("c", range(8), 2)]))
+    )
+    assert {item.value for item in before.improvements} <= {item.value for item in after.improvements}
+    for agent in before.agents:
+        assert after.aggregates[agent] == before.aggregates[agent]
+        assert after.predictions[agent] == before.predictions[agent]
+        np.testing.assert_array_equal(after.curves[agent].estimate, before.curves[agent].estimate)
+        np.testing.assert_array_equal(after.curves[agent].samples, before.curves[agent].samples)
+    assert set(before.task_scores) <= set(after.task_scores)
+    assert set(before.breadth) <= set(after.breadth)
+    assert set(before.speedups) <= set(after.speedups)
+
+
+def test_runs_of_other_seeds_have_nothing_in_common() -> None:
+    """By hand: five runs of a from 0 to 0.4, and the same of b; runs 0 to 4 of both drawn together always tie."""
+    rows = [{"agent": agent, "task": "t", "seed": s, "score": s} for agent in ("a", "b") for s in range(5)]
+    frame = pd.DataFrame(rows)
+    together = summarise(from_frame(frame, bounds=(0, 10))).improvements[0].value
+    assert (together.low, together.estimate, together.high) == (0.5, 0.5, 0.5)
+    frame.loc[frame["agent"] == "b", "seed"] += 10
+    apart = summarise(from_frame(frame, bounds=(0, 10))).improvements[0].value
+    assert apart.low is not None
+    assert apart.high is not None
+    # each of the two means of five runs has a spread of √(2/5) runs: an interval is far from a point
+    assert apart.low < 0.2
+    assert apart.high > 0.8
+
+
 def test_a_file_is_named_after_itself_and_its_columns_as_other_tools_do(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv.gz"
     table().rename(columns={"agent": "algorithm", "env_step": "global_step", "task": "env_id"}).to_csv(path)
@@ -109,9 +203,26 @@ def test_a_file_is_named_after_itself_and_its_columns_as_other_tools_do(tmp_path
     assert "mine" in page.read_text()
 
 
-def test_an_agent_called_by_a_number_keeps_its_name(tmp_path: Path) -> None:
-    table(agent="007").to_csv(tmp_path / "t.csv")
-    assert read_csv(tmp_path / "t.csv", bounds=(0, 1)).study.agents == ("007",)
+@pytest.mark.parametrize("name", ["007", "None", "NA", "nan", "null"])
+def test_a_name_that_looks_like_something_else_stays_a_name(tmp_path: Path, name: str) -> None:
+    table(agent=name, task=name).rename(columns={"task": "env"}).to_csv(tmp_path / "t.csv")
+    study = read_csv(tmp_path / "t.csv", bounds=(0, 1)).study
+    assert (study.agents, study.tasks[0].name) == ((name,), name)
+
+
+def test_a_name_that_is_not_there_is_told(tmp_path: Path) -> None:
+    table(agent=["a", ""] * 12).to_csv(tmp_path / "t.csv")
+    with pytest.raises(ResultsError, match="'agent' is empty in row 2"):
+        read_csv(tmp_path / "t.csv", bounds=(0, 1))
+
+
+@pytest.mark.parametrize("other", ["global_step", "steps"])
+def test_two_columns_that_mean_the_same_are_refused(tmp_path: Path, other: str) -> None:
+    frame = table().rename(columns={"env_step": "step"})
+    frame.assign(**{other: frame["step"]}).to_csv(tmp_path / "t.csv", index=False)
+    message = f"expected one column 'env_step', found agent, task, seed, step, score, {other}"
+    with pytest.raises(ResultsError, match=message):
+        read_csv(tmp_path / "t.csv", bounds=(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -160,5 +271,5 @@ def test_the_documented_example_runs(
     # by hand: returns 0.9 · 1000 + 30 · seed, clipped nowhere: IQM over seeds 0 to 4 and two equal tasks is 0.96
     assert "IQM 0.96" in shown
     # by hand: theirs ends at 600 + 60 = 660; mine has 9 per 1000 steps + 60, so 660 after 66,667 of 100,000 steps
-    assert "mine reaches theirs's 0.66 with 1.50x fewer steps" in shown
+    assert re.findall(r".* reaches .*", shown) == ["mine reaches theirs's 0.66 with 1.50x fewer steps"]
     assert (tmp_path / "mine-report" / "report.html").is_file()

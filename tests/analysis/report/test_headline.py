@@ -59,18 +59,48 @@ def test_one_agent_and_none(summary: Summary) -> None:
     [
         ((2.34, 1.9, 2.8), "a reaches b's final IQM 0.40 with 2.3× [1.9, 2.8] fewer environment steps."),
         ((2.34, 0.0, 2.8), "a reaches b's final IQM 0.40 with 2.3× [not reached, 2.8] fewer environment steps."),
-        ((2.34, 1.9, float("inf")), "a reaches b's final IQM 0.40 with 2.3× [1.9, no limit] fewer environment steps."),
+        (
+            (2.34, 1.9, float("inf")),
+            "a reaches b's final IQM 0.40 with 2.3× [1.9, there at the first evaluation] fewer environment steps.",
+        ),
         (
             (2.34, None, None),
             "a reaches b's final IQM 0.40 with 2.3× fewer environment steps; one run allows no interval.",
         ),
         # by hand: 0.5 times as few is twice as many, from 1/0.8 to 1/0.4
         ((0.5, 0.4, 0.8), "a needs 2.0× [1.2, 2.5] as many environment steps to reach b's final IQM 0.40."),
-        ((0.5, 0.0, 0.8), "a needs 2.0× [1.2, no limit] as many environment steps to reach b's final IQM 0.40."),
+        ((0.5, 0.0, 0.8), "a needs 2.0× [1.2, not reached] as many environment steps to reach b's final IQM 0.40."),
+        (
+            (0.75, 0.7, float("inf")),
+            "a needs 1.3× [there at the first evaluation, 1.4] as many environment steps to reach b's final IQM 0.40.",
+        ),
+        (
+            (0.5, None, None),
+            "a needs 2.0× as many environment steps to reach b's final IQM 0.40; one run allows no interval.",
+        ),
         ((0.0, 0.0, 0.9), "a does not reach b's final IQM 0.40 within the steps of this study."),
-        ((float("inf"), None, None), "a stands above b's final IQM 0.40 from its first evaluation on."),
+        ((float("inf"), None, None), "a reaches b's final IQM 0.40 by its first evaluation."),
     ],
 )
 def test_ratios_as_sentences(speedup: tuple[float, float | None, float | None], sentence: str) -> None:
     ratio, low, high = speedup
     assert _sentence(Speedup("a", "b", 0.4, ratio, low, high, below=0.9)) == sentence
+
+
+@pytest.mark.parametrize("name", ["m3po{h=5}", "m3po{}", "ppo{0.__class__}", "%s"])
+def test_a_name_is_no_template(name: str) -> None:
+    faster, slower = (Speedup(name, "{b}", 0.4, ratio, ratio, ratio, below=0.9) for ratio in (2.0, 0.5))
+    assert _sentence(faster) == f"{name} reaches {{b}}'s final IQM 0.40 with 2.0× [2.0, 2.0] fewer environment steps."
+    assert _sentence(slower).startswith(f"{name} needs 2.0× [2.0, 2.0] as many environment steps to reach {{b}}'s")
+
+
+def test_what_happened_before_the_first_evaluation_is_only_bounded() -> None:
+    """By hand: b needs 100,000 steps, a is there at its first evaluation, after 10,000."""
+    inf = float("inf")
+    there = Speedup("a", "b", 0.4, inf, inf, inf, below=1.0, above=10.0)
+    assert _sentence(there) == (
+        "a reaches b's final IQM 0.40 by its first evaluation, with at least 10.0× fewer environment steps."
+    )
+    # evaluated so late that nothing follows on who was sooner
+    late = replace(there, above=0.8)
+    assert _sentence(late) == "a reaches b's final IQM 0.40 by its first evaluation."

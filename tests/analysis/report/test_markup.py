@@ -49,6 +49,14 @@ def test_greek_and_mathematical_signs_become_commands() -> None:
     assert escape_latex("r\u0302_b") == r"\^{r}\_b"
 
 
+def test_a_line_break_in_a_name_ends_no_comment_and_no_row() -> None:
+    broken = Table("t", "of a\n\\input{x}\r\nb", pd.DataFrame(), ("Agent", "IQM"), (("a\n\nb", "1"),))
+    lines = broken.latex().splitlines()
+    assert lines[0] == "% of a \\input{x} b"
+    assert lines[1].startswith("\\begin{tabular}")
+    assert lines[5] == r"a  b & 1 \\"
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex is installed")
 def test_latex_compiles_with_booktabs_alone(tmp_path: Path, summary: Summary) -> None:
     """Every table of a report, odd names, and what is said of every field of every agent."""

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from analysis.frame import load
 from analysis.report.methods import paragraph
+from analysis.report.study import render
 from analysis.summary import summarise
+from analysis.tidy import from_frame
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
 
 
@@ -33,6 +37,25 @@ def test_a_joint_study_with_one_task_held_out_says_so(tmp_path: Path) -> None:
     assert "5 episodes per task and 1 held-out task" in text
     assert "Here a score is" in text
     assert "2,000 resamples, of whole runs," in text
+
+
+def test_a_table_says_nothing_of_training_and_evaluation() -> None:
+    rows = [
+        {"agent": a, "task": "t", "seed": seed, "env_step": step, "score": step + seed}
+        for a in ("a", "b")
+        for seed in range(2)
+        for step in (0, 100)
+    ]
+    summary = summarise(from_frame(pd.DataFrame(rows), bounds=(0, 200), name="mine"))
+    page = render(summary)["report.md"].decode()
+    assert (
+        "on 1 task of the table mine, one agent per task, with 2 runs per agent and task. Final scores are those at "
+        "100 steps. Here a score is" in page
+    )
+    for claim in ("Each run takes", "repeated actions", "episode", "apart from training", "fixed by the suite",
+                  "per cell |", "one way of evaluation", "tasks of the suite", "| Suite"):  # fmt: skip
+        assert claim not in page, claim
+    assert "with the bounds that were given with the table" in page
 
 
 def test_what_is_not_known_is_not_claimed(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from analysis.figures.study import by_protocol
 from analysis.frame import load
 from analysis.report import tables
 from analysis.report.study import document, write
 from analysis.summary import summarise
+from analysis.tidy import from_frame
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
 
 
@@ -39,6 +42,40 @@ def test_engines_are_drawn_apart(tmp_path: Path) -> None:
     shown = write(study.folder).read_text()
     assert "Protocol by protocol" in shown
     assert "envpool" in shown
+
+
+def test_protocols_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    other = RETURN | {"action_repeat": 1, "decisions": 1000}
+    tasks = (("cartpole-swingup", RETURN), ("walker-walk", other), ("reach-v3", SUCCESS))
+    scores = flat({"cartpole-swingup": 0.9, "walker-walk": 0.1, "reach-v3": 0.5})
+    study = Synthetic(tmp_path, agents=("m3po", "ppo"), tasks=tasks, score=scores)
+    summary = summarise(load(study.write()))
+    table = tables.by_protocol(summary)
+    # seeds add 0, 0.01 and 0.02
+    assert [row[:3] for row in table.rows] == [
+        ("dmc-1000 (action repeat 2, 500 decisions)", "native", "0.910 [0.900, 0.920]"),
+        ("dmc-1000 (action repeat 1, 1000 decisions)", "native", "0.110 [0.100, 0.120]"),
+        ("metaworld-v3", "native", "0.510 [0.500, 0.520]"),
+    ]
+    assert len(table.frame.drop_duplicates(["protocol", "engine", "agent"])) == len(table.frame) == 6
+    figure = by_protocol(summary)
+    assert figure is not None
+    drawn = [[float(line.get_xdata()[0]) for line in panel.lines] for panel in figure.axes]  # type: ignore[index]
+    np.testing.assert_allclose(drawn, [[0.91] * 2, [0.11] * 2, [0.51] * 2])
+
+
+def test_many_protocols_do_not_stand_in_one_row() -> None:
+    rows = [
+        {"agent": "a", "task": f"t{k}", "seed": s, "score": 1, "low": 0, "high": k + 2}
+        for k in range(9)
+        for s in (0, 1)
+    ]
+    figure = by_protocol(summarise(from_frame(pd.DataFrame(rows))))
+    assert figure is not None
+    panels = [panel for panel in figure.axes if panel.get_visible()]
+    assert len(panels) == 9
+    assert panels[8].get_title() == "as measured\n(0 to 10)\nunknown"
+    assert len({panel.get_position().y0 for panel in panels}) == 3
 
 
 def test_a_study_of_one_protocol_has_no_such_part(tmp_path: Path) -> None:
