@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
 import pickletools
 import random
@@ -38,6 +39,8 @@ NUM_ENVS = 3
 DECISIONS = 32
 # Agents are saved after so many decisions: primes, so that they fall inside rollouts, batches and episodes.
 _SAVE_AFTER = (7, 19)
+# What every agent has, in the order of the protocol that says so.
+_MEMBERS = tuple(name for name in (*Agent.__annotations__, *vars(Agent)) if not name.startswith("_"))
 # Rows of one batch may be rounded differently; a forgotten carry moves an action by much more.
 _ROUNDING = 1e-4
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
@@ -60,11 +63,16 @@ def check_agent(
     for agents that see them, tasks of images too.
     """
     config = _check_config(agent_class, config)
+    _check_constructor(agent_class)
     for spec in (_spec((4,), (2,)), _spec((5, 3, 2), (1, 3, 2)), *((_image_spec((1, 3)),) if images else ())):
 
         def make(seed: int, spec: EnvSpec = spec) -> Agent:
             agent: Agent = agent_class(spec, config, seed=seed, device=device)
-            _require(isinstance(agent, Agent), f"{agent_class.__name__} lacks a member of m3po.api.Agent")
+            missing = [name for name in _MEMBERS if not hasattr(agent, name)]
+            _require(
+                not missing,
+                f"{agent_class.__name__} lacks {', '.join(missing)}; m3po.api.Agent says what each member does",
+            )
             return agent
 
         reference = _check_seeds(make, spec)
@@ -230,6 +238,17 @@ def _check_config(agent_class: type[Any], config: AgentConfig | None) -> AgentCo
         f"{name}.Config changes when written as JSON and read again",
     )
     return config
+
+
+def _check_constructor(agent_class: type[Any]) -> None:
+    signature = inspect.signature(agent_class)
+    try:
+        signature.bind("spec", "config", seed=0, device="cpu")
+    except TypeError as error:
+        name = agent_class.__name__
+        raise AssertionError(
+            f"{name} must be made by {name}(spec, config, seed=…, device=…), found {name}{signature}: {error}"
+        ) from None
 
 
 def _check_action(action: Any, mask: NDArray[np.bool_], call: str) -> None:

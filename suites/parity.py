@@ -1,6 +1,7 @@
 """Whether EnvPool's copy of a task is the task: a certificate, measured for named versions and shipped as data.
 
-    python -m suites.parity      # measures all tasks anew, in about ten minutes of one core, and writes the certificate
+    python -m suites.parity                    # all tasks, about ten minutes of one core; replaces the certificate
+    python -m suites.parity --out mine.json    # the same into a file of your own; nothing shipped is touched
 
 No state can be put into EnvPool, so :mod:`suites.comparison` compares the engines in distribution. Each plays
 ``EPISODES`` episodes of random actions, and in Meta-World as many of the package's scripted expert. A task is certified
@@ -16,9 +17,11 @@ So a certificate says that no difference was seen, not that there is none; what 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -100,8 +103,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-def main() -> None:
-    """Measure all tasks and write the certificate."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all tasks and write the certificate where ``arguments`` (default: the command line's) say."""
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.parity",
+        description="Compare EnvPool's copy of every task with the original, in about ten minutes of one core.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=CERTIFICATE, help="file for the certificate (default: the shipped one, %(default)s)"
+    )
+    out: Path = parser.parse_args(arguments).out
+    if not out.parent.is_dir() or out.is_dir():  # said now, not when all is measured
+        parser.error(f"--out must be a file in a folder that exists; found {out}")
+
     from suites.comparison import ALPHA, EPISODES, measure
 
     os.environ.setdefault("MUJOCO_GL", "disabled")  # nothing is rendered
@@ -121,7 +135,7 @@ def main() -> None:
     head = {"episodes": EPISODES, "alpha": ALPHA, "versions": {name: _version(name) for name in packages}}
     # a line for each task, so that two certificates can be compared by eye
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(record)}" for name, record in records.items())
-    CERTIFICATE.write_text(f'{json.dumps(head)[:-1]}, "tasks": {{\n{lines}\n}}}}\n', encoding="utf-8")
+    out.write_text(f'{json.dumps(head)[:-1]}, "tasks": {{\n{lines}\n}}}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -256,14 +256,31 @@ def test_broken_agent_fails_with_its_clause(broken: type[Any]) -> None:
         check_agent(broken)
 
 
-def test_agent_without_a_member_fails() -> None:
+def test_an_agent_without_some_members_fails_with_their_names() -> None:
     class Unfinished:
         Config = TinyConfig
 
         def __init__(self, spec: EnvSpec, config: TinyConfig, *, seed: int, device: str) -> None: ...
 
-    with pytest.raises(AssertionError, match="Unfinished lacks a member"):
+        act, update = Correct.act, Correct.update
+
+    with pytest.raises(AssertionError, match=r"^Unfinished lacks initial_carry, observe, save, load; m3po\.api\.Agent"):
         check_agent(Unfinished)
+
+
+def test_a_constructor_that_takes_something_else_fails_with_what_it_takes() -> None:
+    class OldConstructor(Correct):
+        def __init__(self, spec: EnvSpec, config: TinyConfig, *, seed: int) -> None: ...
+
+    with pytest.raises(AssertionError, match=r"OldConstructor\(spec, config, seed=…, device=…\), found .*'device'"):
+        check_agent(OldConstructor)
+
+
+def test_a_class_without_configuration_fails() -> None:
+    class Bare: ...
+
+    with pytest.raises(AssertionError, match=r"Bare\.Config must be a subclass of m3po\.api\.AgentConfig, found None"):
+        check_agent(Bare)
 
 
 def test_global_generators_come_back_as_they_were() -> None:

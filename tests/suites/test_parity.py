@@ -84,16 +84,32 @@ def test_the_shipped_verdicts_follow_from_the_shipped_figures(name):
     assert len(record["reasons"]) == len(differing) + missed
 
 
-def test_measuring_writes_what_is_read(monkeypatch, tmp_path: Path, capsys):
-    monkeypatch.setattr(parity, "CERTIFICATE", tmp_path / "parity.json")
+@pytest.fixture
+def measured(monkeypatch):
+    """Three tasks, measured at once; the shipped certificate is out of reach."""
     monkeypatch.setattr(parity, "MT50", ("reach-v3", "push-v3"))
     monkeypatch.setattr(parity, "DMC28", ("walker-walk",))
     monkeypatch.setattr(parity, "_version", lambda package: f"{package} 1")
     verdicts = {"reach-v3": [], "push-v3": ["pulls", "throws"], "walker-walk": []}
-    monkeypatch.setattr(
-        comparison, "measure", lambda made: {"certified": not verdicts[made.name], "reasons": verdicts[made.name]}
-    )
-    parity.main()
+    names = []
+
+    def measure(made):
+        names.append(made.name)
+        return {"certified": not verdicts[made.name], "reasons": verdicts[made.name]}
+
+    monkeypatch.setattr(comparison, "measure", measure)
+    return names
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_measuring_writes_what_is_read(measured, chosen, monkeypatch, tmp_path: Path, capsys):
+    certificate, other = tmp_path / "parity.json", tmp_path / "mine.json"
+    monkeypatch.setattr(parity, "CERTIFICATE", certificate)
+    certificate.write_text("as shipped")
+    parity.main(["--out", str(other)] if chosen else [])
+    if chosen:
+        assert certificate.read_text() == "as shipped"
+        monkeypatch.setattr(parity, "CERTIFICATE", other)
     assert capsys.readouterr().out.splitlines() == [
         "1/3 reach-v3: certified",
         "2/3 push-v3: pulls; throws",
@@ -101,3 +117,25 @@ def test_measuring_writes_what_is_read(monkeypatch, tmp_path: Path, capsys):
     ]
     assert shipped()["tasks"]["push-v3"] == {"certified": False, "reasons": ["pulls", "throws"]}
     assert shipped()["versions"] == {name: f"{name} 1" for name in ("dm_control", "envpool", "metaworld", "mujoco")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], 0, "about ten minutes"),
+        (["--quick"], 2, "unrecognized arguments: --quick"),
+        (["--out", "no/such/folder.json"], 2, "a file in a folder that exists; found no/such/folder.json"),
+        (["--out", "."], 2, "a file in a folder that exists; found ."),
+    ],
+)
+def test_asking_for_help_or_for_nonsense_measures_nothing(
+    measured, monkeypatch, tmp_path, capsys, arguments, code, said
+):
+    monkeypatch.setattr(parity, "CERTIFICATE", tmp_path / "parity.json")
+    with pytest.raises(SystemExit) as stop:
+        parity.main(arguments)
+    printed = capsys.readouterr()
+    assert stop.value.code == code
+    assert said in printed.out + printed.err
+    assert not measured
+    assert not list(tmp_path.iterdir())
