@@ -229,12 +229,10 @@ def _versions(results: Results) -> list[str]:
 def planned_only(cells: Iterable[Cell]) -> str:
     """That what worked on cells was not recorded, only what planned them; nothing where it was."""
     found = [cell for cell in cells if cell.counts and cell.state != "pending" and cell.planned_by]
+    if not found:
+        return ""
     planners = _listed(sorted({cell.planned_by for cell in found}))
-    return (
-        f"{_count(len(found), 'cell')} planned by commit {planners}; what did the work was not recorded."
-        if found
-        else ""
-    )
+    return f"{_count(len(found), 'cell')} planned by commit {planners}; what did the work was not recorded."
 
 
 def _commits(cells: Iterable[Cell]) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import io
 import math
 import pickletools
 import random
@@ -427,15 +428,23 @@ def _check_files(folder: Path) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     _require(bool(files), "save wrote no file into the directory it was given")
     for path in files:
-        pickled = path.suffix in _PICKLE_SUFFIXES or _is_pickle(path.read_bytes())
+        pickled = _is_pickle(path.name, path.read_bytes())
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                pickled |= any(name.endswith(".pkl") for name in archive.namelist())
+                pickled |= any(_is_pickle(name, archive.read(name)) for name in archive.namelist())
         _require(not pickled, f"save wrote {path.name}, which looks like pickle; loading one can run any code")
 
 
-def _is_pickle(data: bytes) -> bool:
-    """Whether ``data`` reads as a pickle of protocol 2 or later; nothing is executed."""
+def _is_pickle(name: str, data: bytes) -> bool:
+    """Whether ``data`` is a pickle of protocol 2 or later, or an array of objects, which are pickled; nothing is
+    executed."""
+    if Path(name).suffix in _PICKLE_SUFFIXES:
+        return True
+    if data.startswith(np.lib.format.MAGIC_PREFIX):
+        try:
+            np.load(io.BytesIO(data), allow_pickle=False)
+        except ValueError:
+            return True
     # The first byte alone would not do: other formats begin with a length, which may be anything.
     if not data.startswith(b"\x80"):
         return False

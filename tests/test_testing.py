@@ -222,6 +222,12 @@ class SavesPickle(Correct):
         (directory / "agent.bin").write_bytes(b"\x80\x05N.")  # pickle protocol 5 of None
 
 
+class SavesObjects(Correct):
+    def save(self, directory: Path, carry: Any) -> None:
+        super().save(directory, carry)
+        np.savez(directory / "state.npz", generator=np.array({"a": 1}, dtype=object))  # an object in it is a pickle
+
+
 BROKEN = {
     AcceptsUnknownKeys: "accepts the unknown key",
     DoublePrecision: r"float32 \(3, 2\), found float64",
@@ -247,6 +253,7 @@ BROKEN = {
     ForgetsItsSchedule: "gave other metrics",
     DrawsWhenSaved: "save changed the training",
     SavesPickle: "agent.bin, which looks like pickle",
+    SavesObjects: "state.npz, which looks like pickle",
 }
 
 

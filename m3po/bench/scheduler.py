@@ -23,6 +23,10 @@ LOOK_SECONDS = 0.5
 """How often the status files of running cells are read."""
 
 
+WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ask to stop: Ctrl-C, an end of a job or service, a cluster's warning of one, a terminal that was closed."""
+
+
 class Interrupt:
     """What Ctrl-C has asked for so far: nothing, a stop behind checkpoints, or an end at once.
 
@@ -35,14 +39,13 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM and SIGHUP during the block instead of dying of them; under nohup, SIGHUP is no wish."""
+        """Take :data:`WISHES` during the block instead of dying of them; under nohup, SIGHUP is none."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             self.count += 1
 
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)
+        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        numbers = [number for number in WISHES if not (number == signal.SIGHUP and ignored)]
         previous = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield
@@ -146,7 +149,7 @@ class _Run:
             del self.jobs[folder]
             if code == BUSY:
                 self.elsewhere.append(folder)
-            elif self.interrupt.count and code == -signal.SIGTERM:
+            elif self.interrupt.count and -code in WISHES:
                 self.statuses[folder.id] = _before(folder)  # asked to stop before it could listen
             else:
                 self.statuses[folder.id] = _after(folder, code, self.statuses[folder.id])

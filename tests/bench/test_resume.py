@@ -14,6 +14,8 @@ import termios
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.store import CellFolder
 from tests.bench.conftest import Cli, evaluation_rows, metric_rows, wait_for
@@ -142,13 +144,16 @@ def _stopped_cell(results: Path) -> CellFolder:
 UPDATES_TAKE = "{nudge: {pause: 0.5}}"
 
 
-def test_a_sigterm_to_the_whole_group_leaves_a_checkpoint(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
-    """As systemd and Slurm end a service or a job."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_whole_group_leaves_a_checkpoint(
+    cli: Cli, write_suite: WriteSuite, tmp_path: Path, number: signal.Signals
+) -> None:
+    """As systemd ends a service, and Slurm a job or warns it of its end."""
     results = tmp_path / "results"
     process = cli.start("run", write_suite(agents=UPDATES_TAKE, evaluation="{every: 400, episodes: 1}"))
     wait_for(lambda: _env_step(results) > 0, seconds=60, what="training")
-    os.kill(CellFolder(_cells(results)[0]).status().pid, signal.SIGTERM)
-    process.send_signal(signal.SIGTERM)
+    os.kill(CellFolder(_cells(results)[0]).status().pid, number)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 3, (out, err)
     _stopped_cell(results)
