@@ -177,6 +177,11 @@ def test_a_closed_terminal_leaves_a_checkpoint(cli: Cli, write_suite: WriteSuite
     suite = write_suite(agents=UPDATES_TAKE, evaluation="{every: 400, episodes: 1}")
     results = tmp_path / "results"
     ours, theirs = pty.openpty()
+
+    def own_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+
     process = subprocess.Popen(
         [sys.executable, "-c", "from m3po.bench.cli import main; main()", "run", suite],
         cwd=tmp_path,
@@ -185,7 +190,7 @@ def test_a_closed_terminal_leaves_a_checkpoint(cli: Cli, write_suite: WriteSuite
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=own_terminal,
     )
     cli.started.append(process)
     os.close(theirs)

@@ -398,24 +398,25 @@ def test_a_worker_on_a_full_disk_says_so_by_its_exit_code(make_cell: MakeCell) -
     assert _with_a_full_log(["bash", "-c", program]) == OUT_OF_SPACE
 
 
-def test_a_disk_that_was_full_for_a_while_is_no_hung_environment(make_cell: MakeCell) -> None:
-    folder = make_cell(budget="{env_steps: 200, num_envs: 4}")
+def test_a_disk_that_was_full_for_a_while_stops_neither_the_work_nor_its_heartbeat(make_cell: MakeCell) -> None:
+    """Without a heartbeat the worker would soon be taken for hung."""
+    folder = make_cell(budget="{env_steps: 200, num_envs: 4}", evaluation="{every: 100, episodes: 1}")
     script = (
-        "import sys, time, m3po.bench.session as session, suites.toy\n"
+        "import sys, time, suites.toy\n"
         "from m3po.bench.run import main\n"
         "from m3po.bench.store import CellFolder, DiskFull\n"
         "plain, write, beats = suites.toy.Reach.step, CellFolder.write_status, []\n"
-        "def busy(self, action):\n"
-        "    until = time.process_time() + 0.02\n"
-        "    while time.process_time() < until: pass\n"
+        "def step(self, action):\n"
+        "    print('a step', flush=True)\n"
+        "    time.sleep(0.02)\n"  # 5 seconds for 260 steps
         "    return plain(self, action)\n"
         "def full_at_first(self, status):\n"
         "    beats.append(status)\n"
         "    if len(beats) < 3: raise DiskFull('no space left')\n"
         "    write(self, status)\n"
-        "session.HANG_SECONDS = 1\n"  # of the processor's 8 seconds that 400 steps take
-        "suites.toy.Reach.step, CellFolder.write_status = busy, full_at_first\n"
-        "sys.exit(main())\n"
+        "suites.toy.Reach.step, CellFolder.write_status = step, full_at_first\n"
+        "code = main()\n"
+        "sys.exit(code if len(beats) > 4 else 'no heartbeat')\n"
     )
     assert _with_a_full_log([sys.executable, "-c", script, str(folder.path)]) == 0
     assert folder.status().state == "done"
