@@ -106,6 +106,8 @@ def test_what_nobody_hears_any_more_is_no_error_nor_are_the_last_words() -> None
     ear, mouth = os.pipe()
     with open(mouth, "w") as stream:
         console = Console(file=unheard(stream))
+        console.print("starting")
+        assert os.read(ear, 100) == b"starting\n"
         os.close(ear)
         console.print("running")
         stream.write("done")  # written by the command itself when all is over
