@@ -114,6 +114,7 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
     chart = interactive.chart(summary)
     return {
         "study": study,
+        "title": _title(summary),
         "headline": headline(summary),
         "speedups": speedup_sentences(summary),
         "paragraph": methods.paragraph(summary),
@@ -138,6 +139,12 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
     }
 
 
+def _title(summary: Summary) -> str:
+    """Name of what was measured; a table has no version."""
+    study = summary.results.study
+    return study.suite if summary.results.tabular else f"{study.suite}, version {study.version}"
+
+
 def _measured(summary: Summary) -> list[tuple[str, str]]:
     study = summary.results.study
     seeds = ", ".join(map(str, study.seeds))
@@ -145,7 +152,7 @@ def _measured(summary: Summary) -> list[tuple[str, str]]:
     mode = "one agent for all tasks" if study.mode == "joint" else "one agent per task"
     tabular = summary.results.tabular
     return [
-        ("Table", study.suite) if tabular else ("Suite", f"{study.suite}, version {study.version}"),
+        ("Table" if tabular else "Suite", _title(summary)),
         ("Tasks", f"{len(study.tasks)}, {mode}" + (f"; {len(study.held_out)} held out" if study.held_out else "")),
         ("Protocols", ", ".join(study.labels.values())),
         ("Seeds", f"{len(study.seeds)} ({seeds})"),

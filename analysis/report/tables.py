@@ -14,7 +14,7 @@ from analysis.scores import Array
 from analysis.seeds import NUMBERS, Separation
 from analysis.stats import Estimate
 from analysis.summary import Summary, TaskScore
-from analysis.wording import INTERVAL, SCORES, interval
+from analysis.wording import INTERVAL, NO_INTERVAL, SCORES, interval
 
 
 def protocols(summary: Summary) -> Table:
@@ -75,9 +75,10 @@ def _task_cell(item: TaskScore | None, *, at_step: bool = False) -> str:
     if item is None:
         return "missing"
     digits = 0 if item.task.protocol.high - item.task.protocol.low >= 100 else 2
-    text = interval(item.raw, digits)
-    text = text if item.runs == 1 else f"{text} (n = {item.runs})"
-    return text.replace(" (n = ", f" at {item.env_step:,} (n = ") if at_step else text
+    step = f" at {item.env_step:,}" if at_step else ""
+    if item.raw.low is None:
+        return f"{item.raw.estimate:.{digits}f}{step} ({NO_INTERVAL})"
+    return f"{interval(item.raw, digits)}{step} (n = {item.runs})"
 
 
 def probability_of_improvement(summary: Summary) -> Table:

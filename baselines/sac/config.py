@@ -39,7 +39,7 @@ class SACConfig(AgentConfig):
     """Units of each ReLU layer; the actor and the two critics are separate networks of these sizes."""
     heads: Literal["shared", "per_task"] = "shared"
     """Whether tasks share the last layer of each network, or each has its own (MTMHSAC in Meta-World+). In joint suites
-    the task's one-hot code is part of the input either way."""
+    the task's one-hot code is part of the input either way. The head of a held-out task is never trained."""
     initialisation: Literal["uniform", "he"] = "uniform"
     """``uniform``: weights and biases within ±1/√inputs, torch's own. ``he``: weights within ±√(6/inputs), biases 0,
     and a last layer within ±0.001 (actor) or ±0.003 (critics), Meta-World+'s."""

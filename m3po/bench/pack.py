@@ -67,9 +67,9 @@ def pack(study: StudyFolder, out: Path | None = None) -> Packed:
 
 
 def _links(folder: Path) -> list[Path]:
-    """Links that are cells, or of which a cell consists: without them the file would lack results."""
+    """Links to folders, or of which a cell consists: without them the file would lack results."""
     links = [path for path in sorted(folder.rglob("*")) if path.is_symlink() and path.name not in LEFT_OUT]
-    return [path for path in links if any((each / "cell.json").exists() for each in (path, path.parent))]
+    return [path for path in links if path.is_dir() or (path.parent / "cell.json").exists()]
 
 
 def _files(folder: Path, but: set[Path], searches: set[Path]) -> Iterator[Path]:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 from m3po.bench.launch import Job, Launcher
@@ -186,7 +187,8 @@ def _after(folder: CellFolder, code: int, before: CellStatus) -> CellStatus:
     status = folder.live_status(before.env_steps)  # one that ended at once, when asked twice, still says it runs
     if EXIT_CODES.get(status.state) == code:
         return status
-    status = status.model_copy(update={"state": "failed", "message": _cause(code, status), "eta_seconds": None})
+    cause = _cause(code, status, _last_words(folder.log))
+    status = status.model_copy(update={"state": "failed", "message": cause, "eta_seconds": None})
     # a full disk: the summary says so all the same, and the next run finds the cell unfinished
     with suppress(StoreError), folder.held() as ours:
         if ours:
@@ -194,8 +196,8 @@ def _after(folder: CellFolder, code: int, before: CellStatus) -> CellStatus:
     return status
 
 
-def _cause(code: int, status: CellStatus) -> str:
-    """Why a worker ended, for the user."""
+def _cause(code: int, status: CellStatus, last_words: str) -> str:
+    """Why a worker ended, for the user; ``last_words`` of its log."""
     if code == OUT_OF_SPACE:
         return "no space left on the disk; free some space and run the same command again"
     if code in (HUNG, -HANG_SIGNAL, 128 + HANG_SIGNAL):
@@ -206,5 +208,16 @@ def _cause(code: int, status: CellStatus) -> str:
             f"its process was killed, most likely for lack of memory{memory}; "
             "try fewer --jobs or a smaller budget.num_envs, then run the same command again"
         )
+    if code > 0 and last_words:
+        return f"its process ended with exit code {code}; log.txt in its folder ends with: {last_words}"
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return f"its process {how} without a word; see log.txt in its folder"
+
+
+def _last_words(log: Path) -> str:
+    """The last line that a cell's processes printed."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

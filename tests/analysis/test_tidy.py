@@ -66,7 +66,9 @@ def test_final_scores_need_no_steps() -> None:
     summary = summarise(from_frame(final, bounds=(0, 1000)))
     assert summary.aggregates["a"]["mean"].estimate == pytest.approx(0.25)
     assert not summary.speedups
-    assert "as given, without environment steps" in render(summary)["report.md"].decode()
+    report = render(summary)["report.md"].decode()
+    assert "as given, without environment steps" in report
+    assert report.splitlines()[0] == f"# {summary.results.study.suite}", "a table has no version"
 
 
 def test_whole_runs_are_drawn_where_one_agent_has_all_tasks() -> None:

@@ -136,6 +136,13 @@ def test_a_cell_that_lies_elsewhere_is_not_left_out_in_silence(study: StudyFolde
     assert pack(study, tmp_path / "a.tar.xz").cells == 18, "what is left out anyway may lie elsewhere"
 
 
+def test_a_linked_folder_is_refused_rather_than_left_out(study: StudyFolder, tmp_path: Path) -> None:
+    (tmp_path / "searches" / "ppo").mkdir(parents=True)
+    (study.path / "tuning").symlink_to(tmp_path / "searches")
+    with pytest.raises(StoreError, match="tuning is a link, and links are not packed"):
+        pack(study, tmp_path / "a.tar.xz")
+
+
 def test_the_search_of_an_agent_called_report_is_packed_without_its_report(study: StudyFolder, tmp_path: Path) -> None:
     search = study.path / "tuning" / "report"
     (search / "report").mkdir(parents=True)

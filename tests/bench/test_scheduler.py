@@ -97,6 +97,17 @@ def test_a_worker_that_dies_without_a_word_is_a_failure_with_its_reason(
     assert folders[0].status() == statuses[folders[0].id], "it is written down too"
 
 
+def test_what_a_worker_said_last_is_its_reason(folders: list[CellFolder]) -> None:
+    said = "cannot lock /results/lock: no locks available; its file system has to offer file locks\n\n"
+
+    def ends(folder: CellFolder) -> int:
+        folder.log.write_bytes(b"2026 WARNING an earlier line \xff\n" + said.encode())
+        return 1
+
+    (status,) = run_cells(folders[:1], FakeLauncher(ends), _ignore).values()
+    assert status.message == f"its process ended with exit code 1; log.txt in its folder ends with: {said.strip()}"
+
+
 def test_never_more_cells_than_slots(folders: list[CellFolder]) -> None:
     launcher = FakeLauncher(lambda folder: None, slots=2)
     interrupt = Interrupt()
