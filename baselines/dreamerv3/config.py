@@ -53,6 +53,8 @@ class DreamerV3Config(AgentConfig):
         "size100m": {"deter": 6144, "hidden": 768, "classes": 48, "units": 768, "depth": 48},
         "size200m": {"deter": 8192, "hidden": 1024, "classes": 64, "units": 1024, "depth": 64},
         "size400m": {"deter": 12288, "hidden": 1536, "classes": 96, "units": 1536, "depth": 96},
+        # The original's ratio for budgets of tens of millions of steps, as joint suites have.
+        "mt": {"train_ratio": 32.0},
         "nano": _NANO,
         # Images have thousands of numbers: their reconstruction needs no more weight.
         "nano-pixels": {**_NANO, "rec_coef": 1.0},

@@ -27,6 +27,8 @@ class TDMPC2Config(AgentConfig):
         "size19": {"enc_layers": 3, "enc_dim": 1024, "mlp_dim": 1024, "latent_dim": 768},
         "size48": {"enc_layers": 4, "enc_dim": 1792, "mlp_dim": 1792, "latent_dim": 768},
         "size317": {"enc_layers": 5, "enc_dim": 4096, "mlp_dim": 4096, "latent_dim": 1376, "num_q": 8},
+        # For many tasks: the batch that the official code recommends there, with as many replayed steps per decision.
+        "mt": {"batch_size": 1024, "updates_per_step": 0.25},
         # Ours, for two CPU cores: a tenth of the candidates, half of the refinements, a quarter of the batch, small
         # networks with the larger step size that they need. As many updates as the original: with half of them it
         # learned half as much in 20 thousand environment steps (docs/agents.md).

@@ -83,6 +83,8 @@ class M3PO:
         """Drawn on the host, so that an agent evaluates alike on every device."""
         self.sampling = numpy_generator(seed, "replay")
         self.env_step = 0
+        self.trained_tasks = spec.num_tasks
+        """Of all tasks until the first transition shows which are trained on."""
         self.rows = 0
         """Rows since the last policy iteration."""
         self.updates = 0
@@ -160,6 +162,7 @@ class M3PO:
         """Keep one step of every environment."""
         if self.replay is None:
             self.replay = SequenceReplay(self.config.replay_capacity, len(transition.reward))
+        self.trained_tasks = len(set(transition.task.tolist()))
         self.replay.add(transition_rows(transition))
         if self.fresh is not None:
             self.fresh.observe(transition)
@@ -179,6 +182,7 @@ class M3PO:
 
     def _iterate(self) -> dict[str, float]:
         """Steps 2 and 3 of the algorithm."""
+        c = self.config
         old = deepcopy(self.model.actor).requires_grad_(False)
         metrics: dict[str, float] = {}
         if self.fresh is not None:
@@ -186,12 +190,12 @@ class M3PO:
                 self.actor_optimizer, self.beta, self.penalty, self.sampling, terminates=self.terminates
             )
         reported: defaultdict[str, list[Tensor]] = defaultdict(list)
-        due = int(self.env_step * self.config.updates_per_step) - self.updates
+        due = int(self.env_step * c.updates_per_step) - self.updates
         for _ in range(due):
             for name, value in self._learn(old).items():
                 reported[name].append(value)
         self.terminates = self.terminates or (self.termination_seen and due > 0)
-        self.beta = annealed(self.config.discrepancy_coef, self.env_step, self.config.discrepancy_steps)
+        self.beta = annealed(c.discrepancy_coef, self.env_step / self.trained_tasks, c.discrepancy_steps)
         means = {name: float(torch.stack(values).mean()) for name, values in reported.items()}
         about = {UPDATES: float(self.updates), PARAMETERS: float(self._size())}
         return metrics | means | {"beta": self.beta, "kl_penalty": self.penalty} | about

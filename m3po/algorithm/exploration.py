@@ -23,8 +23,8 @@ from m3po.kit.planning import Candidates, Plan, plan
 __all__ = ["annealed", "discrepancy_bonus", "one_step_values", "planned_policy", "planning_optimism"]
 
 
-def annealed(coef: float, env_step: int, steps: int) -> float:
-    """β, falling linearly from ``coef`` to 0 at ``steps`` environment steps."""
+def annealed(coef: float, env_step: float, steps: int) -> float:
+    """β, falling linearly from ``coef`` to 0 at ``steps`` environment steps of a task."""
     return coef * max(0.0, 1.0 - env_step / steps)
 
 

@@ -278,5 +278,5 @@ def test_an_iteration_is_what_the_formulas_say(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(agent.scale.high - agent.scale.low, reference.high - reference.low, rtol=1e-4, atol=0)
     assert agent.penalty == pytest.approx(reference.penalty)
     assert agent.penalty != 1.0
-    # 28 decisions of two steps: β falls from 0.8 by 56 thousandths of itself.
-    assert agent.beta == pytest.approx(0.8 * (1 - 0.056))
+    # 14 decisions of two steps in each task: β falls from 0.8 by 28 thousandths of itself.
+    assert agent.beta == pytest.approx(0.8 * (1 - 0.028))

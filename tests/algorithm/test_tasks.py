@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 from m3po.algorithm.agent import M3PO
+from m3po.algorithm.config import M3POConfig
 from m3po.algorithm.losses import model_loss, replayed_policy_loss
 from m3po.api import EnvSpec
 from m3po.kit.normalize import PercentileScale
 
 from .conftest import make_batch, make_spec, tiny
+from .test_policy_update import rollout
 
 ORDER = [2, 0, 1]
 """Which task stands where in the other suite."""
@@ -73,3 +75,24 @@ def test_a_task_with_large_returns_does_not_scale_the_others() -> None:
     scale.update(torch.cat([10 * returns, 1000 * returns]), torch.tensor([0] * 101 + [1] * 101))
     # The 5-95 % range of a uniform spread is 0.9 of it.
     torch.testing.assert_close(scale.scale(torch.tensor([0, 1])), torch.tensor([9.0, 900.0]))
+
+
+def test_the_bonus_lasts_as_many_steps_of_each_trained_task_as_of_one_alone() -> None:
+    def beta(tasks: int, trained: int) -> float:
+        """After 16 steps of each of ``trained`` tasks."""
+        config = tiny(rollout_size=16 * trained, discrepancy_coef=1.0, discrepancy_steps=64)
+        agent = M3PO(make_spec(tasks), config, seed=0, device="cpu")
+        for transition in rollout(agent, 16, num_envs=trained):
+            agent.observe(transition)
+            agent.update()
+        return agent.beta
+
+    assert beta(tasks=1, trained=1) == 0.75
+    assert beta(tasks=2, trained=2) == 0.75
+    assert beta(tasks=3, trained=2) == 0.75  # the third is held out
+
+
+def test_the_preset_for_many_tasks_replays_as_many_steps_as_the_default() -> None:
+    many, default = M3POConfig(preset="mt"), M3POConfig()
+    assert many.updates_per_step < default.updates_per_step
+    assert many.batch * many.updates_per_step == default.batch * default.updates_per_step

@@ -568,3 +568,9 @@ def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], m
 @pytest.mark.parametrize("preset", TDMPC2Config.PRESETS)
 def test_presets_are_valid(preset: str) -> None:
     assert TDMPC2Config(preset=preset).check(spec_of([3, 3], [1, 2]), 10, 10**6) == []
+
+
+def test_the_preset_for_many_tasks_replays_as_many_steps_as_the_default() -> None:
+    many, default = TDMPC2Config(preset="mt"), TDMPC2Config()
+    assert many.updates_per_step < default.updates_per_step
+    assert many.batch_size * many.updates_per_step == default.batch_size * default.updates_per_step
