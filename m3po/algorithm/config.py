@@ -12,8 +12,8 @@ from m3po.api import AgentConfig, EnvSpec, check_vectors
 
 __all__ = ["M3POConfig"]
 
-# As many replayed steps per environment step, in a sixteenth of the updates: with many tasks a larger batch wastes
-# little, and on a GPU an update takes about as long whatever its batch.
+# For budgets of many million steps on a GPU, where an update takes about as long whatever its batch: as many replayed
+# steps per environment step, in a sixteenth of the updates. In short runs it learns less (docs/agents.md).
 _MT = {"batch": 4096, "updates_per_step": 1 / 32}
 _SMALL = {"latent": 64, "hidden": 128, "batch": 128}
 _PAPER = {
