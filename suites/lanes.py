@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ class Replay:
 class Lanes:
     """The environments of ``specs``; they report through ``arrays``.
 
-    ``tolerant``: one that fails to reset or to step stands still until the next reset, and its episode says why.
+    ``tolerant``: one that fails to reset or to step, or gives numbers that are none, stands still until the next reset,
+    and its episode says why.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Lanes:
     ) -> None:
         self.arrays = arrays
         self._tolerant = tolerant
-        self._lanes = [_Lane(spec, arrays, seed, stream) for spec in specs]
+        self._lanes = [_Lane(spec, arrays, seed, stream, strict=tolerant) for spec in specs]
         self._playing = list(self._lanes)
         self._broken: list[Episode] = []
         self._seconds = dict.fromkeys(self._lanes, 0.0)
@@ -147,10 +149,13 @@ class Lanes:
 
 
 class _Lane:
-    """One environment and the account of the episode it is in."""
+    """One environment and the account of the episode it is in.
 
-    def __init__(self, spec: LaneSpec, arrays: Arrays, seed: int, stream: Stream) -> None:
-        self.spec = spec
+    ``strict``: numbers that are not finite are its fault here; else whoever reads the arrays checks all at once.
+    """
+
+    def __init__(self, spec: LaneSpec, arrays: Arrays, seed: int, stream: Stream, *, strict: bool = False) -> None:
+        self.spec, self._strict = spec, strict
         self._seed, self._stream = seed, stream
         self._decisions = spec.task.protocol.decisions
         try:
@@ -184,6 +189,8 @@ class _Lane:
         self._length += 1
         if self._length >= self._decisions and not (terminated or truncated):
             raise self._fault(f"did not end after the {self._decisions} decisions its protocol states")
+        if self._strict and not math.isfinite(reward):
+            raise self._fault(f"gave the reward {reward}; expected a finite number")
         env, arrays = self.spec.env, self._arrays
         arrays.reward[env], arrays.terminated[env], arrays.truncated[env] = reward, terminated, truncated
         self._return += float(reward)
@@ -224,6 +231,8 @@ class _Lane:
     def _write(self, row: NDArray[Any], observation: NDArray[Any]) -> None:
         if observation.shape != self._shape:
             raise self._fault(f"gave an observation of shape {observation.shape}; expected {self._shape}")
+        if self._strict and not np.isfinite(observation).all():
+            raise self._fault("gave an observation with numbers that are not finite")
         row[:] = observation
 
     def _fault(self, what: str) -> EnvError:

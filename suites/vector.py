@@ -159,20 +159,24 @@ class VectorEnv:
         if not self._shared_out and (self._episode > self._first_episode).all():
             self._shared_out = True
             if (seconds := self._engines.uneven()) is not None:
-                self._rebuild(seconds)
+                self._robustly(lambda _: self._rebuild(seconds))
 
     def _robustly(self, act: Callable[[Engines], T]) -> T:
         """What ``act`` gives, with lost workers replaced, and open to whoever watches how long it takes."""
+        lost = False
         while True:
             self.stepping_since = time.monotonic()
             try:
+                if lost:  # in here, because the new ones may be lost too
+                    self._rebuild()
+                    lost = False
                 return act(self._engines)
             except EnvWorkerError as error:
                 if self.restarts >= MAX_RESTARTS:
                     raise
                 self.restarts += 1
                 logger.warning("%s; it is replaced (%d of %d times)", error, self.restarts, MAX_RESTARTS)
-                self._rebuild()
+                lost = True
             finally:
                 self.stepping_since = None
 
@@ -221,7 +225,7 @@ class VectorEnv:
         actions = np.split(np.asarray(state["actions"], dtype=np.float32), np.cumsum(self._length)[:-1])
         for env, taken in enumerate(actions):
             self._taken[env, : len(taken)] = taken
-        self._engines.replay(self._in_flight())
+        self._robustly(lambda engines: engines.replay(self._in_flight()))
         differs = (self._arrays.observation != state["observation"]).reshape(self.num_envs, -1).any(axis=1)
         if differs.any():
             where = ", ".join(self._place(env) for env in np.flatnonzero(differs)[:5])

@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from suites.errors import EnvError, EnvWorkerError, SuiteError
 from suites.lanes import LaneSpec, Layout
 from suites.toy import Reach
 from suites.vector import MAX_RESTARTS, VectorEnv, env_spec
-from suites.workers import _deal
+from suites.workers import WorkerEngine, _deal
 from tests.suites.tasks import task
 
 TOYS = (task("toy", "toy-reach"), task("toy", "toy-terminate"))
@@ -308,6 +309,27 @@ def test_a_worker_that_dies_in_a_reset_is_replaced_too():
         assert env.restarts == 1
 
 
+def test_workers_that_die_while_they_take_over_are_replaced_too(monkeypatch):
+    """In the middle of episodes, and while a saved moment is restored."""
+    replay, deaths = WorkerEngine.replay, itertools.chain([True, False, True], itertools.repeat(False))
+
+    def dies(engine, episodes):
+        if next(deaths):
+            os.kill(engine._workers[0]._process.pid, signal.SIGKILL)
+        replay(engine, episodes)
+
+    monkeypatch.setattr(WorkerEngine, "replay", dies)
+    with toys(num_processes=2) as env, toys() as undisturbed, toys(num_processes=2) as restored:
+        env.reset(), undisturbed.reset()
+        moves = actions(env, 8)
+        play(env, moves[:5]), play(undisturbed, moves[:5])
+        os.kill(worker(env)._process.pid, signal.SIGKILL)
+        assert_equal(play(env, moves[5:]), play(undisturbed, moves[5:]))
+        assert env.restarts == 2
+        assert_equal([restored.restore(env.state())], [undisturbed.restore(undisturbed.state())])
+        assert restored.restarts == 1
+
+
 def test_a_hung_worker_says_where_and_is_replaced(faulty, monkeypatch, capfd):
     monkeypatch.setattr("suites.workers.REPLY_SECONDS", 1.0)
     with toys(2, (faulty("hangs"), TOYS[0]), num_processes=2) as env:
@@ -336,8 +358,18 @@ def test_workers_lost_again_and_again_are_no_accident(monkeypatch):
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
-@pytest.mark.parametrize("fault", ["fails in reset", "fails in step"])
-def test_in_an_evaluation_a_failing_environment_stands_still_and_the_others_play_on(faulty, fault, num_processes):
+@pytest.mark.parametrize(
+    ("fault", "said", "length"),
+    [
+        ("fails in reset", "failed in reset: ValueError: as asked", 0),
+        ("fails in step", "failed in step: ValueError: as asked", 2),
+        ("is infinite", "gave the reward inf; expected a finite number", 3),
+        ("sees nothing", "gave an observation with numbers that are not finite", 3),
+    ],
+)
+def test_in_an_evaluation_a_failing_environment_stands_still_and_the_others_play_on(
+    faulty, fault, said, length, num_processes
+):
     with (
         toys(2, (faulty(fault), TOYS[0]), num_processes=num_processes, tolerant=True) as env,
         toys(1, TOYS[:1]) as alone,
@@ -348,8 +380,8 @@ def test_in_an_evaluation_a_failing_environment_stands_still_and_the_others_play
             steps, expected = play(env, moves), play(alone, moves[:, 1:, :1])
             found = [episode for step in steps for episode in step.episodes]
             (broken,) = [episode for episode in found if episode.fault is not None]
-            assert (broken.task, broken.length) == (0, 2 if fault == "fails in step" else 0)
-            assert f"failed in {fault.split()[-1]}: ValueError: as asked" in broken.fault
+            assert (broken.task, broken.length) == (0, length)
+            assert said in broken.fault
             assert [e.episode_return for e in found if e.task == 1] == [
                 e.episode_return for step in expected for e in step.episodes
             ]
@@ -387,7 +419,12 @@ class Env(Reach):
         if self._decisions == 2 and self.fault == "hangs" and not once.exists():
             once.touch()
             time.sleep(1000)
-        return super().step(action)
+        observation, reward, *rest = super().step(action)
+        if self._decisions == 3 and self.fault == "sees nothing":
+            observation = observation * float("nan")
+        if self._decisions == 3 and self.fault == "is infinite":
+            reward = float("inf")
+        return observation, reward, *rest
 """
     plugin("faulty", "faulty = faulty:Faulty", code)
     return lambda fault: task("toy", "toy-reach").model_copy(
