@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -95,7 +95,21 @@ def load_suite(source: str, overrides: Sequence[str] = (), check_agent: AgentChe
                 fault(key_path, f"{'.'.join(key_path)}: found {number}; {expected}")
     if messages or isinstance(suite, list):
         raise SuiteError(messages)
-    return LoadedSuite(suite, tasks.trained, tasks.held_out, tasks.tuning, tasks.notes, path, document)
+    notes = (*tasks.notes, *_uneven(suite, len(tasks.trained)))
+    return LoadedSuite(suite, tasks.trained, tasks.held_out, tasks.tuning, notes, path, document)
+
+
+def _uneven(suite: Suite, num_tasks: int) -> Iterator[str]:
+    """What to say where the tasks of a joint suite do not share its environments evenly."""
+    if suite.mode != "joint":
+        return
+    for num_envs in suite.sweep.get("budget.num_envs", [suite.budget.num_envs]):
+        more = num_envs % num_tasks if isinstance(num_envs, int) else 0
+        if more:
+            yield (
+                f"{num_envs} environments for {num_tasks} tasks: {more} of the tasks train in one more than the "
+                f"others; take a multiple of {num_tasks}"
+            )
 
 
 def _numbers_of_seeds(suite: Suite) -> list[tuple[tuple[str, ...], int]]:

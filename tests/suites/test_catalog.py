@@ -349,6 +349,15 @@ def test_held_out_tasks(file, faults):
     assert found == "x.yaml:9:40: the task 'reacher-easy' is listed twice; first at x.yaml:3:55"
 
 
+def test_tasks_that_are_not_trained_alike_are_told(file):
+    joint = SUITE.replace("per_task", "joint")
+    said = "5 environments for 2 tasks: 1 of the tasks train in one more than the others; take a multiple of 2"
+    assert load_suite(file(joint), ["budget.num_envs=5"]).notes == (said,)
+    assert load_suite(file(joint), ["sweep={budget.num_envs: [2, 5, 6]}"]).notes == (said,)
+    assert load_suite(file(joint), ["budget.num_envs=6"]).notes == ()
+    assert load_suite(file(SUITE), ["budget.num_envs=5"]).notes == ()
+
+
 def test_every_task_has_an_engine(file, monkeypatch):
     monkeypatch.setattr("suites.resolve.certified", lambda task: (task.name == "reacher-easy", "its rewards differ"))
     loaded = load_suite(file(SUITE + "engine: auto\n"))
