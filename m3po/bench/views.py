@@ -125,6 +125,8 @@ def validation_view(study: Study) -> View:
 
 def doctor_view(diagnosis: Diagnosis) -> View:
     """What every check of every task came to; what is wrong follows in sentences."""
+    from m3po.bench.doctor import MIN_EXPERT_SHARE  # with the diagnosis it is there; other commands need none of it
+
     checks = list(dict.fromkeys(finding.check for one in diagnosis.examinations for finding in one.findings))
     table = _table(("task", "family", "protocol", *checks))
     rows: list[dict[str, Any]] = []
@@ -139,10 +141,12 @@ def doctor_view(diagnosis: Diagnosis) -> View:
     faulty = sum(bool(one.faults) for one in diagnosis.examinations)
     experts = [
         f"experts of {name}: {solved} of {played} evaluation episodes solved ({solved / played:.0%})"
+        + (f"; expected {MIN_EXPERT_SHARE:.0%}" if name in diagnosis.weak_experts else "")
         for name, (solved, played) in diagnosis.experts.items()
     ]
     lines = [*sentences, *experts, *(f"warning: {warning}" for warning in warnings), _renderer(diagnosis)]
-    lines.append(f"{len(rows)} tasks examined, {faulty} with faults" if faulty else f"{len(rows)} tasks are in order")
+    in_order = diagnosis.exit_code == 0
+    lines.append(f"{len(rows)} tasks are in order" if in_order else f"{len(rows)} tasks examined, {faulty} with faults")
     packages = [vars(package) for package in diagnosis.packages]
     data = {"tasks": rows, "packages": packages, "warnings": warnings, "renderer": diagnosis.renderer}
     data["experts"] = {name: {"solved": s, "played": p} for name, (s, p) in diagnosis.experts.items()}
