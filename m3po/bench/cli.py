@@ -332,9 +332,9 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from m3po.bench.experiment import DeviceError
     from m3po.bench.store import StoreError
     from m3po.registry import RegistryError
-    from suites.errors import SuiteError
+    from suites.errors import EnvError, SuiteError
 
-    return (SuiteError, RegistryError, StoreError, DeviceError, ResultsError)
+    return (SuiteError, EnvError, RegistryError, StoreError, DeviceError, ResultsError)
 
 
 def _study(suite: str, overrides: Sequence[str] | None) -> Study:

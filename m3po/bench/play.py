@@ -111,6 +111,7 @@ def play(folder: CellFolder, task_name: str, *, episode: int = 0, device: str = 
     cell = folder.cell()
     index = [task.name for task in cell.evaluated].index(task_name)
     task, spec = cell.evaluated[index], env_spec(cell.evaluated)
+    _encoder()
     env = make_pictured(task)
     if not isinstance(env, Pictured):
         raise EnvError(f"tasks of the family {task.family!r} show no pictures, so {task_name!r} cannot be filmed")
@@ -197,14 +198,19 @@ class _Shown:
         return padded
 
 
-def _write_video(path: Path, frames: Iterator[NDArray[np.uint8]]) -> None:
-    """H.264 in an MP4 file, which browsers play; it replaces an older one as a whole."""
+def _encoder() -> Any:
+    """The package that writes videos."""
     try:
         import imageio_ffmpeg
     except ImportError:
         raise EnvError("videos need the package imageio-ffmpeg: pip install 'm3po-bench[video]'") from None
+    return imageio_ffmpeg
+
+
+def _write_video(path: Path, frames: Iterator[NDArray[np.uint8]]) -> None:
+    """H.264 in an MP4 file, which browsers play; it replaces an older one as a whole."""
     temporary = path.with_name(f".{path.name}.tmp.mp4")
-    writer = imageio_ffmpeg.write_frames(
+    writer = _encoder().write_frames(
         str(temporary), (WIDTH, HEIGHT), fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=8,
         output_params=["-crf", "30", "-preset", "veryfast", "-fflags", "+bitexact", "-threads", "1"],
     )  # fmt: skip

@@ -93,6 +93,11 @@ def test_run_status_plan_and_report(cli: Cli, call: Call, write_suite: WriteSuit
 
     code, out, _ = call("plan", suite, "--json")
     assert json.loads(out)["counts"] == {"done": 2}
+
+    code, out, err = call("play", suite, "--agent", "random")
+    assert (code, out) == (2, "")
+    assert err  # toy tasks show no pictures, or there is no encoder: a sentence in either case
+
     code, out, _ = call("plan", suite, "--set", "seeds=3")
     assert "4 pending" in out
     assert "about" in out

@@ -166,6 +166,14 @@ def test_a_checkpoint_that_training_replaces_meanwhile_is_no_obstacle(
     assert _trained(cell, cell.cell(), spec, "cpu")[1] == 300  # the run's own is of step 100
 
 
+def test_without_an_encoder_nothing_is_loaded(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = only(trained(tasks="{family: toy, names: [toy-reach]}"))
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.delattr("m3po.bench.play._trained")
+    with pytest.raises(EnvError, match=r"videos need the package imageio-ffmpeg: pip install 'm3po-bench\[video\]'"):
+        play(cell, "toy-reach")
+
+
 def test_tasks_without_pictures_say_so(trained: Trained) -> None:
     cell = only(trained(tasks="{family: toy, names: [toy-reach]}"))
     with pytest.raises(EnvError, match="tasks of the family 'toy' show no pictures, so 'toy-reach' cannot be filmed"):
