@@ -59,8 +59,8 @@ class Learner:
             self.actor = BoundedNormal(size, c.units, c.layers, spec.action_dim, c.min_std, c.max_std)
             self.critic = TwoHotHead(size, c.units, c.layers, c.bins)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
-        # One range for all tasks, as in the original, which knows no tasks.
-        self.scale = PercentileScale(rate=c.return_rate, floor=c.return_floor)
+        # A range for each task: solved ones, whose returns are large, would shrink the advantages of all others.
+        self.scale = PercentileScale(spec.num_tasks, rate=c.return_rate, floor=c.return_floor)
         self.modules = nn.ModuleDict(
             {
                 "model": self.model,
@@ -108,7 +108,7 @@ class Learner:
         self.optimizer.step(torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum())
         self._follow()
         metrics = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
-        metrics |= {"imagined_return": returns.mean(), "return_scale": self.scale.scale()[0]}
+        metrics |= {"imagined_return": returns.mean(), "return_scale": self.scale.scale(task).mean()}
         # All in one go: each number fetched from an accelerator would wait for it.
         numbers = dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
         size = sum(p.numel() for p in self.optimizer.parameters)
@@ -162,8 +162,8 @@ class Learner:
         logits = self.critic(dream.feature)
         value = self.critic.mean(logits.detach())
         returns = lambda_returns(dream.reward[1:], value[1:], dream.discount[1:], c.lam)
-        self.scale.update(returns.flatten())
-        advantage = (returns - value[:-1]) / self.scale.scale()
+        self.scale.update(returns.flatten(), task.expand_as(returns).flatten())
+        advantage = (returns - value[:-1]) / self.scale.scale(task)
         dist = self.actor(dream.feature[:-1])
         entropy = gaussian_entropy(dist, mask)
         objective = gaussian_log_prob(dist, dream.action, mask) * advantage + c.ent_coef * entropy

@@ -197,6 +197,18 @@ def test_large_returns_are_scaled_by_their_range() -> None:
     assert behaviour["actor"].abs() < 10
 
 
+def test_a_tasks_large_returns_do_not_shrink_anothers_advantages() -> None:
+    own = learner(TINY.model_copy(update={"lam": 0.0, "ent_coef": 0.0}), env_spec=spec((3, 3), (2, 2)))
+    task = torch.tensor([0, 1] * 4)
+    imagined = dream(own)
+    # λ = 0 and values of 0: returns are the rewards, from 0 to 7000 in task 0 and from 0 to 1 in task 1.
+    imagined.reward[1:, task == 0] = torch.tensor([0.0, 1000.0, 6000.0, 7000.0]).expand(4, 4)
+    imagined.reward[1:, task == 1] = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(4, 4)
+    own.actor_critic_losses(imagined, task)
+    # Within each task quarters have the same return, so P₅ and P₉₅ are its ends; the floor is 1.
+    assert own.scale.scale().tolist() == pytest.approx([7000, 1])
+
+
 def test_the_actors_gradient_is_reinforce() -> None:
     own = learner(TINY.model_copy(update={"ent_coef": 0.0, "lam": 0.0}))
     imagined = dream(own, reward=3.0)
