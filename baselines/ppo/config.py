@@ -19,8 +19,8 @@ class PPOConfig(AgentConfig):
         "default": {},
         # Few environment steps: short rollouts, so that there are many of them, and larger gradient steps.
         "small": {"rollout_size": 1024, "minibatch_size": 128, "learning_rate": 1e-3},
-        # Joint suites: sizes between Meta-World+'s MT-PPO (rollouts of 10 000, 3 layers of 400) and what one CPU core
-        # finishes while the simulators run.
+        # Joint suites: smaller than Meta-World+'s MT-PPO (rollouts of 10 000 of each task, 3 layers of 400), such that
+        # one CPU core finishes while the simulators run.
         "mt": {
             "hidden": (256, 256),
             "rollout_size": 10_000,
