@@ -3,13 +3,15 @@
 1. act for T decisions in N environments with the planner's Gaussian (:meth:`M3PO.act`);
 2. the policy now is π_old; fresh data, where used, improves the actor by a policy gradient of the augmented reward;
 3. for every update that is due: world model on replayed subsequences, now and then the critic of bonuses, actor on
-   their latents under KL(π_old ‖ π), EMA targets (:meth:`M3PO._iterate`); repeat.
+   their latents under KL(π_old ‖ π), EMA targets (:meth:`M3PO._iterate`); repeat. Where more updates are due than a
+   rollout earns, as with very many environments, π_old is renewed in between.
 
 Symbols are mapped to names in :mod:`m3po.algorithm.model`; formulas stand in ``losses`` and ``exploration``.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from copy import deepcopy
@@ -98,6 +100,8 @@ class M3PO:
         """Of all tasks until the first transition shows which are trained on."""
         self.rows = 0
         """Rows since the last policy iteration."""
+        self.row_steps = 0
+        """Environment steps of a row, once one was seen."""
         self.updates = 0
         self.penalty = 1.0
         self.beta = config.discrepancy_coef
@@ -137,7 +141,7 @@ class M3PO:
         plan, age, extras = carry.mean, carry.age * going_on, {}
         acting = model.prior(latent)
         # Fresh data needs one acting policy from the start; otherwise an untrained model has nothing to say.
-        trained = self.fresh is not None or self.env_step >= self.config.learning_starts
+        trained = self.fresh is not None or self._started
         if self.config.planner == "mppi" and (trained or not explore):
             warm = torch.where(going_on[:, None], carry.mean, torch.nan)
             noise = self._planning_noise(age, explore=explore)
@@ -186,7 +190,8 @@ class M3PO:
         if self.fresh is not None:
             self.fresh.observe(transition)
         self.termination_seen = self.termination_seen or bool(transition.terminated.any())
-        self.env_step += int(self.spec.action_repeat[transition.task].sum())
+        self.row_steps = int(self.spec.action_repeat[transition.task].sum())
+        self.env_step += self.row_steps
         self.rows += 1
 
     def update(self) -> Metrics:
@@ -194,23 +199,42 @@ class M3PO:
         c = self.config
         if self.replay is None or not self.replay.can_sample(c.model_horizon):
             return {}
-        if self.rows * self.replay.num_envs < c.rollout_size or self.env_step < c.learning_starts:
+        rows = c.rollout_size / self.replay.num_envs
+        if self.rows < rows or not self._started:
             return {}
         self.rows = 0
-        return self._iterate()
+        return self._iterate(self._due(math.ceil(rows)), together=self._earned(rows))
 
-    def _iterate(self) -> dict[str, float]:
-        """Steps 2 and 3 of the algorithm."""
+    @property
+    def _started(self) -> bool:
+        return self.env_step >= self.config.learning_starts * self.trained_tasks
+
+    def _due(self, rows: int) -> int:
+        """How many updates to take in an iteration every so many ``rows``: all that are owed.
+
+        In joint suites at most twice as many as the iteration's rows earned: those of the steps before learning started
+        would take hours at once, without a checkpoint.
+        """
+        owed = int(self.env_step * self.config.updates_per_step) - self.updates
+        return owed if self.spec.num_tasks == 1 else min(owed, 2 * self._earned(rows))
+
+    def _earned(self, rows: float) -> int:
+        """How many updates ``rows`` earn, one at least."""
+        return max(1, round(rows * self.row_steps * self.config.updates_per_step))
+
+    def _iterate(self, due: int, *, together: int) -> dict[str, float]:
+        """Steps 2 and 3 of the algorithm, with ``due`` updates, so many ``together`` under one π_old."""
         c = self.config
-        old = deepcopy(self.model.actor).requires_grad_(False)
+        old = self.model.actor
         metrics: dict[str, float] = {}
         if self.fresh is not None:
             metrics, self.penalty = self.fresh.improve(
                 self.actor_optimizer, self.beta, self.penalty, self.sampling, terminates=self.terminates
             )
         reported: defaultdict[str, list[Tensor]] = defaultdict(list)
-        due = int(self.env_step * c.updates_per_step) - self.updates
-        for _ in range(due):
+        for update in range(due):
+            if update % together == 0:
+                old = deepcopy(self.model.actor).requires_grad_(False)
             for name, value in self._learn(old).items():
                 reported[name].append(value)
         self.terminates = self.terminates or (self.termination_seen and due > 0)

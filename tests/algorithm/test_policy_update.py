@@ -211,6 +211,38 @@ def test_the_actor_learns_in_the_first_state_of_an_episode(spec: EnvSpec, monkey
     torch.testing.assert_close(seen[0], wanted)
 
 
+def test_the_trust_region_is_as_wide_however_many_environments_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two decisions earn one update; a rollout of 8 decisions, so 4 updates, is what one π_old stays for."""
+    for num_envs, updates_under_each in ((8, [4, 4]), (32, [4, 4, 4, 4])):
+        agent = M3PO(make_spec(tasks=1), tiny(rollout_size=8, updates_per_step=0.5), seed=0, device="cpu")
+        under: list[object] = []
+
+        def learn(old: object, under: list[object] = under, agent: M3PO = agent) -> dict[str, torch.Tensor]:
+            under.append(old)
+            agent.updates += 1
+            return {}
+
+        monkeypatch.setattr(agent, "_learn", learn)
+        for transition in rollout(agent, 5, num_envs=num_envs):
+            agent.observe(transition)
+            agent.update()
+        first = under[: 4 * len(updates_under_each)]
+        assert [first.count(old) for old in dict.fromkeys(first)] == updates_under_each
+
+
+def test_learning_starts_after_steps_of_each_trained_task_and_makes_up_for_them_by_and_by() -> None:
+    # Two of three tasks are trained on, by two environments each; a row of 4 steps earns 4 updates.
+    spec = make_spec(tasks=3)
+    agent = M3PO(spec, tiny(rollout_size=4, learning_starts=10, updates_per_step=1.0), seed=0, device="cpu")
+    learned = []
+    for transition in rollout(agent, 12):
+        agent.observe(replace(transition, task=np.array([0, 1, 0, 1])))
+        agent.update()
+        learned.append(agent.updates)
+    # 10 steps of each of two tasks are 5 rows. Then 8 updates a row until as many are done as there were steps.
+    assert learned == [0, 0, 0, 0, 8, 16, 24, 32, 36, 40, 44, 48]
+
+
 def test_the_actors_loss_leaves_encoder_and_critics_alone(spec: EnvSpec) -> None:
     torch.manual_seed(0)
     agent = M3PO(spec, tiny(), seed=0, device="cpu")
