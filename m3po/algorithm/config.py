@@ -121,9 +121,9 @@ class M3POConfig(AgentConfig):
     likelihood: Literal["planner", "prior"] = "planner"
     """Whose likelihood ratio fresh data uses; without a planner it is the prior's. (paper: planner)"""
     rollout_size: int = Field(default=128, ge=1)
-    """Decisions of all environments together between two policy iterations, at least one of each; π_old is the policy
-    at the start of one. So many environments mean short rollouts, not rare iterations. (ours; reference code: 128 of
-    each environment)"""
+    """Decisions of all environments together between two policy iterations, at least one of each. π_old is the policy
+    at the start of one, and renewed after as many updates as so many decisions earn: however many environments there
+    are, the trust region is as wide. (ours; reference code: 128 of each environment)"""
     kl_target: float = Field(default=0.05, gt=0)
     """KL that the penalty steers to, or at which the epochs of the clipped form stop (×1.5). (ours, measured)"""
     clip: float = Field(default=0.2, gt=0, lt=1)
@@ -143,7 +143,7 @@ class M3POConfig(AgentConfig):
     updates_per_step: float = Field(default=0.5, gt=0)
     """World-model (and replayed actor) updates per environment step. (TD-MPC2: one per decision of two steps)"""
     learning_starts: int = Field(default=1_000, ge=0)
-    """Environment steps of acting with the untrained prior before learning starts. (ours)"""
+    """Environment steps of each task of acting with the untrained prior before learning starts. (ours)"""
     model_lr: float = Field(default=1e-3, gt=0)
     """Adam's rate for the model and critics. (reference code; TD-MPC2: 3e-4)"""
     encoder_lr_scale: float = Field(default=0.3, gt=0)
@@ -184,10 +184,11 @@ class M3POConfig(AgentConfig):
                 f"{self.minibatches} minibatches of a rollout of {max(self.rollout_size, num_envs)} decisions would be "
                 "empty; lower 'minibatches' or raise 'rollout_size'"
             )
-        if self.learning_starts >= env_steps:
+        starts = self.learning_starts * min(spec.num_tasks, num_envs)
+        if starts >= env_steps:
             problems.append(
-                f"learning starts after {self.learning_starts} environment steps, but the budget is {env_steps}; "
-                "lower 'learning_starts'"
+                f"learning starts after {starts} environment steps, but the budget is {env_steps}; lower "
+                f"'learning_starts' ({self.learning_starts} of each task)"
             )
         rows = math.ceil(self.rollout_size / num_envs)
         rollout = rows * num_envs * float(spec.action_repeat.mean())

@@ -167,8 +167,9 @@ class Reference:
         self.take(self.bonus, loss)
         self.follow("bonus_critic")
 
-    def actor_step(self, batch: dict[str, Tensor], latents: Tensor, noise: Tensor, beta: float) -> None:
-        z, task = latents.flatten(0, 1), batch["task"].flatten()
+    def actor_step(self, batch: dict[str, Tensor], first: Tensor, latents: Tensor, noise: Tensor, beta: float) -> None:
+        # the states in which the batch's actions were taken, a first one of an episode among them
+        z, task = torch.cat([first[None], latents[:-1]]).flatten(0, 1), batch["task"].flatten()
         e, mask = self.m.embedding(task).detach(), self.m.action_mask[task]
         mean, std = self.pi(z, e, mask, self.m.actor)
         u = mean + std * noise
@@ -258,7 +259,7 @@ def test_an_iteration_is_what_the_formulas_say(monkeypatch: pytest.MonkeyPatch) 
         first, latents, y = reference.model_step(batch, noise)
         if update % 2 == 0:
             reference.bonus_step(batch, first, latents, y, noise)
-        reference.actor_step(batch, latents, torch.randn((24, 3), generator=stream), beta)
+        reference.actor_step(batch, first, latents, torch.randn((24, 3), generator=stream), beta)
         reference.follow("critics", "embedding")
 
     # A step of Adam moves a number by about its rate, 1e-3 (encoder 3e-4), of which float32 leaves 2e-5 uncertain where

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from m3po.algorithm.agent import M3PO
+from m3po.algorithm.agent import M3PO, LastPlan
 from m3po.algorithm.losses import fresh_policy_loss, replayed_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import EnvSpec, Transition
@@ -166,7 +166,7 @@ def test_a_plan_moves_on_by_one_step_and_begins_anew_with_an_episode(spec: EnvSp
     observation = np.zeros((2, spec.observation_size), np.float32)
     task = np.array([0, 1])
 
-    def act(carry: torch.Tensor, first: list[bool]) -> Any:
+    def act(carry: LastPlan, first: list[bool]) -> Any:
         return agent.act(carry, observation, np.array(first), task, explore=False)
 
     plans: list[torch.Tensor] = []
@@ -179,12 +179,68 @@ def test_a_plan_moves_on_by_one_step_and_begins_anew_with_an_episode(spec: EnvSp
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("m3po.algorithm.agent.planned_policy", seen)
         carry = act(agent.initial_carry(2), [True, True]).carry
-        act(carry, [False, True])
+        assert act(carry, [False, True]).carry.age.tolist() == [2, 1]
     assert plans[0].isnan().all()
     # steps 1 and 2 of the plan become 0 and 1; what comes behind is unknown, and so is all of a new episode
     assert torch.equal(plans[1][:2, 0], torch.arange(18.0).view(3, 2, 3)[1:, 0])
     assert plans[1][2].isnan().all()
     assert plans[1][:, 1].isnan().all()
+
+
+def test_evaluation_plans_each_decision_with_other_noise_and_each_episode_with_the_same(spec: EnvSpec) -> None:
+    agent = M3PO(spec, tiny(), seed=0, device="cpu")
+    drawn = agent._planning_noise(torch.tensor([0, 5, 0]), explore=False)
+    assert drawn.shape == (1, 3, 8, 3, spec.action_dim)
+    assert torch.equal(drawn[..., 0, :], drawn[..., 2, :])
+    # standard normal numbers drawn independently differ by √2 on average of squares
+    assert 1 < (drawn[..., 0, :] - drawn[..., 1, :]).square().mean().sqrt() < 2
+
+
+def test_the_actor_learns_in_the_first_state_of_an_episode(spec: EnvSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = M3PO(spec, tiny(), seed=0, device="cpu")
+    for transition in rollout(agent, 8):
+        agent.observe(transition)
+    assert agent.replay is not None
+    batch = agent.replay.sample(4, agent.config.model_horizon, agent.sampling, agent.device)
+    monkeypatch.setattr(agent.replay, "sample", lambda *_: batch)
+    with torch.no_grad():
+        wanted = agent.model.encode(batch["observation"], batch["task"]).flatten(0, 1)
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(agent, "_improve_on_replay", lambda states, *_: seen.append(states) or {})
+    agent._learn(agent.model.actor)
+    torch.testing.assert_close(seen[0], wanted)
+
+
+def test_the_trust_region_is_as_wide_however_many_environments_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two decisions earn one update; a rollout of 8 decisions, so 4 updates, is what one π_old stays for."""
+    for num_envs, updates_under_each in ((8, [4, 4]), (32, [4, 4, 4, 4])):
+        agent = M3PO(make_spec(tasks=1), tiny(rollout_size=8, updates_per_step=0.5), seed=0, device="cpu")
+        under: list[object] = []
+
+        def learn(old: object, under: list[object] = under, agent: M3PO = agent) -> dict[str, torch.Tensor]:
+            under.append(old)
+            agent.updates += 1
+            return {}
+
+        monkeypatch.setattr(agent, "_learn", learn)
+        for transition in rollout(agent, 5, num_envs=num_envs):
+            agent.observe(transition)
+            agent.update()
+        first = under[: 4 * len(updates_under_each)]
+        assert [first.count(old) for old in dict.fromkeys(first)] == updates_under_each
+
+
+def test_learning_starts_after_steps_of_each_trained_task_and_makes_up_for_them_by_and_by() -> None:
+    # Two of three tasks are trained on, by two environments each; a row of 4 steps earns 4 updates.
+    spec = make_spec(tasks=3)
+    agent = M3PO(spec, tiny(rollout_size=4, learning_starts=10, updates_per_step=1.0), seed=0, device="cpu")
+    learned = []
+    for transition in rollout(agent, 12):
+        agent.observe(replace(transition, task=np.array([0, 1, 0, 1])))
+        agent.update()
+        learned.append(agent.updates)
+    # 10 steps of each of two tasks are 5 rows. Then 8 updates a row until as many are done as there were steps.
+    assert learned == [0, 0, 0, 0, 8, 16, 24, 32, 36, 40, 44, 48]
 
 
 def test_the_actors_loss_leaves_encoder_and_critics_alone(spec: EnvSpec) -> None:
