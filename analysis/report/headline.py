@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from analysis import stats
 from analysis.efficiency import Speedup
 from analysis.stats import Estimate
 from analysis.summary import Summary
@@ -25,7 +26,7 @@ def headline(summary: Summary) -> str:
     digits = 2 if f"{value.estimate:.2f}" != f"{rival_value.estimate:.2f}" else 4
     return (
         f"{leader}'s IQM {_shown(value, digits)} lies above {rival}'s {_shown(rival_value, digits)}, the next of "
-        f"{len(ranked)} agents; {_verdict(value, rival_value)}."
+        f"{len(ranked)} agents; {_verdict(value, rival_value)}{_caveat(summary, leader, rival)}."
     )
 
 
@@ -41,6 +42,15 @@ def _verdict(leader: Estimate, rival: Estimate) -> str:
     if leader.low > rival.high:
         return "the intervals are apart"
     return "the intervals overlap, so this study does not separate the two"
+
+
+def _caveat(summary: Summary, *agents: str) -> str:
+    """That an interval of a handful of numbers promises more than it holds; nothing where there is none or enough."""
+    joint = summary.results.study.mode == "joint"
+    known = all(summary.aggregates[agent]["iqm"].low is not None for agent in agents)
+    if not known or not any(stats.few(summary.scores[agent].final, whole_runs=joint) for agent in agents):
+        return ""
+    return ", but intervals of so few runs miss the truth more often than they say"
 
 
 def speedup_sentences(summary: Summary) -> list[str]:

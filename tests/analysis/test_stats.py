@@ -133,6 +133,32 @@ def test_coverage_by_simulation(runs: int, draw: str) -> None:
     assert 0.91 - 0.04 * (draw == "failing now and then") < np.mean(hits) < 0.99
 
 
+@pytest.mark.parametrize(("runs", "least", "most"), [(3, 0.63, 0.85), (5, 0.87, 0.98)])
+def test_coverage_of_whole_runs_by_simulation(runs: int, least: float, most: float) -> None:
+    """Three runs on ten tasks are three numbers: as of a single task their interval is about their range.
+
+    The bounds are three standard errors of a share of 200 around 0.75 and 0.93: √(0.75 × 0.25 / 200) = 3.1 %.
+    """
+    rng = np.random.default_rng(11)
+    hits = []
+    for _ in range(200):
+        scores = rng.normal(0.5, 0.1, (runs, 10))
+        samples = stats.iqm(stats.resample(scores, rng, 400, whole_runs=True))
+        low, high = stats.percentile_interval(samples, stats.tail(scores, whole_runs=True))
+        hits.append(low <= 0.5 <= high)
+    assert least < np.mean(hits) < most
+
+
+def test_few_runs_by_hand() -> None:
+    # degrees of freedom: tasks × (runs − 1), or runs − 1 where whole runs are drawn; 4 are enough
+    assert stats.few(np.zeros((3, 1)))
+    assert not stats.few(np.zeros((3, 2)))
+    assert not stats.few(np.zeros((5, 1)))
+    assert stats.few(np.zeros((4, 50)), whole_runs=True)
+    assert not stats.few(np.zeros((5, 50)), whole_runs=True)
+    assert stats.few(np.array([[1.0, 2.0], [1.0, NAN], [1.0, NAN], [1.0, NAN]]))  # 3 + 0
+
+
 def test_whole_runs_cover_correlated_tasks_where_strata_do_not() -> None:
     rng = np.random.default_rng(7)
     hits = np.zeros(2)

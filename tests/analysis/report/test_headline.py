@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from analysis.efficiency import Speedup
@@ -32,6 +33,20 @@ def test_two_agents(summary: Summary, ppo: Estimate, ending: str) -> None:
     sentence = told(summary, m3po=Estimate(0.71, 0.66, 0.75), ppo=ppo)
     assert sentence.startswith("m3po's IQM 0.71 [0.66, 0.75] lies above ppo's 0.")
     assert sentence.endswith(ending)
+
+
+@pytest.mark.parametrize(("runs", "few"), [(2, True), (4, True), (5, False)])
+def test_few_whole_runs_are_said_to_be_few(summary: Summary, runs: int, few: bool) -> None:
+    """Of a joint study n runs have n − 1 degrees of freedom, however many tasks; four are enough."""
+    study = replace(summary.results.study, mode="joint")
+    final = np.linspace(0.4, 0.6, runs)[:, None] * np.ones(2)
+    scores = {agent: replace(summary.scores[agent], final=final) for agent in ("m3po", "ppo")}
+    aggregates = {
+        agent: {"iqm": value}
+        for agent, value in (("m3po", Estimate(0.71, 0.66, 0.75)), ("ppo", Estimate(0.3, 0.2, 0.4)))
+    }
+    made = replace(summary, results=replace(summary.results, study=study), scores=scores, aggregates=aggregates)
+    assert headline(made).endswith(", but intervals of so few runs miss the truth more often than they say.") == few
 
 
 def test_the_leader_is_who_leads(summary: Summary) -> None:
