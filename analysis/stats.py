@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.optimize
 import scipy.stats
 from numpy.typing import NDArray
 from rliable import metrics as rliable
@@ -322,7 +323,43 @@ def probability_of_improvement(
     # One task at a time: [B, R, R, K] would not fit.
     per_task = [improvement(drawn[0][..., [k]], drawn[1][..., [k]]) for k in range(x.shape[1])]
     low, high = percentile_interval(np.mean(per_task, axis=0), tail(x, y, whole_runs=whole_runs))
+    below, above = _unseen(x, y, whole_runs=whole_runs)
+    low = value - np.hypot(value - low, below) if below else low
+    high = value + np.hypot(high - value, above) if above else high
     return Estimate(value, float(low), float(high))
+
+
+def _unseen(x: Array, y: Array, *, whole_runs: bool) -> tuple[float, float]:
+    """How far below and above a probability of improvement may lie because of tasks that drawing runs says nothing of.
+
+    On a task where every run of one agent beats every run of the other, so does it in each resample, however few they
+    are. Such tasks count with Newcombe's interval: independent of each other, or all as one where whole runs are drawn.
+    """
+    probability = np.array([float(improvement(x[:, [k]], y[:, [k]])) for k in range(x.shape[1])])
+    counts = zip(np.isfinite(x).sum(axis=0), np.isfinite(y).sum(axis=0), strict=True)
+    away = np.array([_from_the_edge(int(runs_x), int(runs_y)) for runs_x, runs_y in counts])
+    below, above = (
+        float(of.sum() if whole_runs else np.sqrt((of**2).sum())) / len(away)
+        for of in (np.where(probability == edge, away, 0.0) for edge in (1.0, 0.0))
+    )
+    return below, above
+
+
+def _from_the_edge(runs_x: int, runs_y: int) -> float:
+    """1 − the lower end of the interval of P(X > Y) where all runs of X beat all of Y: 0.36 for five runs each.
+
+    Newcombe's score interval (2006, "Confidence intervals for an effect size measure based on the Mann-Whitney
+    statistic, part 2", method 5) of an estimate θ̂: the θ with
+
+        (θ̂ − θ)² = z² θ(1 − θ)/(nₓn_y) · [1 + ((nₓ + n_y)/2 − 1) · ((1 − θ)/(2 − θ) + θ/(1 + θ))].
+    """
+    z = float(scipy.stats.norm.isf((1 - CONFIDENCE) / 2))
+
+    def excess(theta: float) -> float:
+        spread = 1 + ((runs_x + runs_y) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return (1 - theta) - z**2 * theta * spread / (runs_x * runs_y)
+
+    return 1 - float(scipy.optimize.brentq(excess, 0.0, 1.0))
 
 
 def permutation_test(agents: tuple[str, str], scores: tuple[Array, Array], *, whole_runs: bool = False) -> float:

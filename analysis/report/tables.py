@@ -89,7 +89,8 @@ def probability_of_improvement(summary: Summary) -> Table:
     shown = {(i.x, i.y): f"{interval(i.value)}, p = {_p_value(i.adjusted)}" for i in summary.improvements}
     caption = (
         "Probability that a run of the row's agent beats a run of the column's on the same task, averaged over tasks, "
-        f"with {INTERVAL} interval; p of a permutation test that the two are alike, adjusted for all pairs (Holm)."
+        f"with {INTERVAL} interval, which does not end at 0 or 1 for certain where all runs are apart; p of a permutation "
+        "test that the two are alike, adjusted for all pairs (Holm)."
     )
     rows = tuple((x, *(shown.get((x, y), "") for y in summary.agents)) for x in summary.agents)
     return Table("probability_of_improvement", caption, pd.DataFrame(records), ("Agent", *summary.agents), rows)

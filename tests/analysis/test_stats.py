@@ -201,6 +201,40 @@ def test_a_pair_and_its_mirror_add_up_to_one() -> None:
     assert there.low + back.high == pytest.approx(1, abs=1e-9)
 
 
+def test_runs_that_are_all_apart_leave_the_interval_open() -> None:
+    """Newcombe's equation by hand: with z = 1.96 and five runs each θ = 0.643 solves
+    1 − θ = 0.357 = 1.96² × 0.643/25 × [1 + 4 × (0.357/1.357 + 0.643/1.643)] = 0.0988 × 3.618.
+    """
+    above, below = np.arange(5.0)[:, None] + 10, np.arange(5.0)[:, None]
+    one = stats.probability_of_improvement(("x", "y"), (above, below))
+    assert (one.estimate, one.low, one.high) == (1, pytest.approx(0.643, abs=0.001), 1)
+    mirror = stats.probability_of_improvement(("y", "x"), (below, above))
+    assert (mirror.estimate, mirror.low, mirror.high) == (0, 0, pytest.approx(0.357, abs=0.001))
+    # four independent tasks halve the distance; four views of the same runs do not
+    four = (above + np.zeros(4), below + np.zeros(4))
+    assert stats.probability_of_improvement(("x", "y"), four).low == pytest.approx(1 - 0.357 / 2, abs=0.001)
+    whole = stats.probability_of_improvement(("x", "y"), four, whole_runs=True)
+    assert whole.low == pytest.approx(0.643, abs=0.001)
+    # won on one task, lost on the other: both could be closer, 0.357/2 on either side
+    split = stats.probability_of_improvement(("x", "y"), (np.hstack([above, below]), np.hstack([below, above])))
+    assert (split.estimate, split.low, split.high) == (0.5, *(pytest.approx(0.5 + d, abs=0.001) for d in (-0.1785, 0.1785)))
+
+
+def test_the_interval_of_a_probability_near_one_covers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P(X > Y) = Φ(2.66/√2) = 0.97 for normal scores 2.66 apart: two thirds of samples of four runs are all apart."""
+    monkeypatch.setattr(stats, "RESAMPLES", 200)
+    rng, truth = np.random.default_rng(2), float(scipy.stats.norm.cdf(2.66 / np.sqrt(2)))
+    held = 0
+    for trial in range(150):
+        scores = rng.normal(2.66, 1, (4, 1)), rng.normal(0, 1, (4, 1))
+        found = stats.probability_of_improvement((f"x{trial}", "y"), scores)
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= truth <= found.high
+    # three standard errors of a share of 150: √(0.95 × 0.05 / 150) = 1.8 %
+    assert held / 150 > 0.89
+
+
 def test_the_permutation_test_is_exact() -> None:
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(5, 1)), rng.normal(0.8, 1, (6, 1))
