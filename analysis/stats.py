@@ -102,12 +102,6 @@ def optimality_gap(scores: Array) -> Array:
     return 1.0 - mean(np.minimum(scores, 1.0))
 
 
-def worst_task(scores: Array) -> Array:
-    """Smallest of the tasks' means over runs."""
-    with _quiet():
-        return np.asarray(np.nanmin(task_means(scores), axis=-1))
-
-
 METRICS: dict[str, Callable[[Array], Array]] = {
     "iqm": iqm,
     "median": median,
@@ -221,12 +215,6 @@ def aggregates(
     drawn = resample(scores, generator("aggregate", agent), RESAMPLES, whole_runs=whole_runs)
     beyond = tail(scores, whole_runs=whole_runs)
     return {metric: _within(value, METRICS[metric](drawn), beyond) for metric, value in points.items()}
-
-
-def worst(agent: str, scores: Array, *, whole_runs: bool = False) -> Estimate:
-    """Mean of the task an agent is worst at, of scores ``[R, K]``; which that is may change with the runs drawn."""
-    rng = generator("worst task", agent)
-    return _bootstrapped(float(worst_task(scores)), worst_task, scores, rng, whole_runs=whole_runs)
 
 
 def generalisation_gap(agent: str, trained: Array, held_out: Array) -> Estimate:

@@ -81,6 +81,8 @@ class Breadth:
     """How one agent does beyond its final average: while it trains, and on the task it is worst at.
 
     ``area`` is the IQM of the areas under the learning curves, divided by their length; None where there is no curve.
+    ``worst`` is the mean of the task named, with the interval that this task has: which task is the worst was chosen
+    after seeing the runs, so it was a little unlucky.
     """
 
     agent: str
@@ -270,9 +272,14 @@ def _breadth(scores: dict[str, AgentScores], joint: bool) -> list[Breadth]:
     for agent, of in scores.items():
         areas = of.areas
         area = stats.aggregate(f"{agent}\x1farea", "iqm", areas, whole_runs=joint) if np.isfinite(areas).any() else None
-        where = of.tasks[int(np.nanargmin(stats.task_means(of.final)))]
-        found.append(Breadth(agent, area, where, stats.worst(agent, of.final, whole_runs=joint)))
+        column = int(np.nanargmin(stats.task_means(of.final)))
+        found.append(Breadth(agent, area, of.tasks[column], _task_mean(of, column)))
     return found
+
+
+def _task_mean(scores: AgentScores, column: int) -> Estimate:
+    """Mean normalised score of one task, with its interval."""
+    return stats.aggregate(f"{scores.agent}\x1f{scores.tasks[column]}", "mean", scores.final[:, [column]])
 
 
 def _domains(results: Results, scores: dict[str, AgentScores], joint: bool) -> list[DomainScore]:
@@ -342,8 +349,7 @@ def _scores_of(tasks: Sequence[Task], scores: dict[str, AgentScores]) -> list[Ta
         for agent, of in scores.items():
             runs = int(of.runs_per_task[index])
             if runs:
-                column = of.final[:, [index]]
-                normalised = stats.aggregate(f"{agent}\x1f{task.name}", "mean", column)
+                normalised = _task_mean(of, index)
                 raw = _raw(task, normalised)
                 found.append(TaskScore(agent, task, of.final_steps[task.name], runs, raw, normalised.estimate))
     return found

@@ -114,7 +114,8 @@ def breadth(summary: Summary) -> Table:
     )
     caption = (
         "Area under the learning curve divided by its length (IQM over runs and tasks) and the mean score of the task "
-        f"an agent is worst at, normalised, with {INTERVAL} intervals."
+        f"an agent is worst at, normalised, with {INTERVAL} intervals. That of the worst task is the task's own: chosen "
+        "for being the worst, it was a little unlucky too."
     )
     return Table(
         "breadth", caption, pd.DataFrame(records), ("Agent", "Area under the curve", "Worst task", "Which"), rows

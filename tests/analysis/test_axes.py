@@ -95,6 +95,19 @@ def test_area_worst_task_and_domains(tmp_path: Path) -> None:
     assert summary.domains == []
 
 
+def test_the_worst_task_has_its_own_interval(tmp_path: Path) -> None:
+    """Seeds end at 0.1, 0.5, 0.9 on each of three tasks alike: the worst of three redrawn means would lie far lower."""
+    study = Synthetic(tmp_path, tasks=TASKS, score=lambda agent, seed, task, fraction: (0.1 + 0.4 * seed) * fraction)
+    summary = summarise(load(study.write()))
+    for item in summary.breadth:
+        (own,) = (t for t in summary.task_scores if (t.agent, t.task.name) == (item.agent, item.worst_task))
+        assert item.worst.low is not None
+        assert item.worst.high is not None
+        assert (item.worst.low * 1000, item.worst.high * 1000) == pytest.approx((own.raw.low, own.raw.high))
+        # three runs of a single task: their range
+        assert (item.worst.low, item.worst.high) == pytest.approx((0.1, 0.9))
+
+
 def test_domains_of_the_control_suite(tmp_path: Path) -> None:
     study = Synthetic(tmp_path, tasks=(*TASKS, ("reach-v3", SUCCESS)))
     folder = study.write()
