@@ -64,10 +64,12 @@ def _speedup_record(s: Speedup) -> dict[str, object]:
 
 def speedup_text(s: Speedup) -> str:
     """``2.1× [1.6, 3.0]``; ``not reached (below 0.5×)`` where the agent never gets there, ``at least 10.0×`` where it
-    does by its first evaluation."""
-    if np.isinf(s.ratio):
-        return "there from the start" if np.isinf(s.above) else f"at least {s.above:.2f}×"
+    does by its first evaluation, or the interval where not all resamples do."""
     ratio = f"{s.ratio:.2f}×" if s.ratio > 0 else f"not reached (below {s.below:.2f}×)"
+    if np.isinf(s.ratio):
+        if s.low is None or np.isinf(s.low):
+            return "there from the start" if np.isinf(s.above) else f"at least {s.above:.2f}×"
+        ratio = "there at the first evaluation"
     if s.high == 0 or (s.high is None and s.ratio == 0):
         return ratio
     if s.low is None or s.high is None:

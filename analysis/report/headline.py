@@ -66,17 +66,24 @@ def _sentence(s: Speedup) -> str:
         goal = f"{s.reference}'s IQM {s.target:.2f} at {s.cut_at:,.0f} steps"
     if s.ratio == 0:
         return f"{s.agent} does not reach {goal} within the steps of this study."
+    interval, without = _interval(s)
     if math.isinf(s.ratio):
         least = f", with at least {s.above:.1f}× fewer environment steps" if 1 < s.above < math.inf else ""
+        if s.low is not None and math.isfinite(s.low):  # not in every resample, so nothing bounds the ratio
+            return f"{s.agent} reaches {goal} by its first evaluation; times fewer environment steps:{interval}."
         return f"{s.agent} reaches {goal} by its first evaluation{least}."
-    slower = s.ratio < 1
-    interval, without = "", "; one run allows no interval"
-    if s.low is not None and s.high is not None:
-        low, high = (s.high, s.low) if slower else (s.low, s.high)
-        interval, without = f" [{_bound(low, slower)}, {_bound(high, slower)}]", ""
-    if slower:
+    if s.ratio < 1:
         return f"{s.agent} needs {1 / s.ratio:.1f}×{interval} as many environment steps to reach {goal}{without}."
     return f"{s.agent} reaches {goal} with {s.ratio:.1f}×{interval} fewer environment steps{without}."
+
+
+def _interval(s: Speedup) -> tuple[str, str]:
+    """The bounds in brackets, and what stands at the end of the sentence where there are none."""
+    if s.low is None or s.high is None:
+        return "", "; one run allows no interval"
+    slower = s.ratio < 1
+    low, high = (s.high, s.low) if slower else (s.low, s.high)
+    return f" [{_bound(low, slower)}, {_bound(high, slower)}]", ""
 
 
 def _bound(ratio: float, slower: bool) -> str:

@@ -119,3 +119,14 @@ def test_what_happened_before_the_first_evaluation_is_only_bounded() -> None:
     # evaluated so late that nothing follows on who was sooner
     late = replace(there, above=0.8)
     assert _sentence(late) == "a reaches b's final IQM 0.40 by its first evaluation."
+
+
+def test_a_lead_at_the_first_evaluation_is_as_uncertain_as_its_resamples() -> None:
+    """Some resamples are never there: "at least 10.0×" would be a bound that the data do not give."""
+    inf = float("inf")
+    unsure = Speedup("a", "b", 0.4, inf, 0.0, inf, below=1.0, above=10.0)
+    assert _sentence(unsure) == (
+        "a reaches b's final IQM 0.40 by its first evaluation; times fewer environment steps: [not reached, there at "
+        "the first evaluation]."
+    )
+    assert _sentence(replace(unsure, low=2.5)).endswith(": [2.5, there at the first evaluation].")
