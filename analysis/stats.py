@@ -260,6 +260,21 @@ def contrast(
     return (single[0], single[1]), Contrast(difference, ratio)
 
 
+def difference(first: Estimate, second: Estimate) -> Estimate:
+    """The first minus the second of two independent numbers, with an interval made of theirs.
+
+    Each bound is as far away as both of those that push it there together, √(a² + b²) (Zou and Donner 2008,
+    "Construction of confidence limits about effect measures: a general approach"). Intervals that overlap a little
+    may leave their difference no doubt; that they are apart asks for more than 95 %.
+    """
+    value = first.estimate - second.estimate
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Estimate(value)
+    below = np.hypot(first.estimate - first.low, second.high - second.estimate)
+    above = np.hypot(first.high - first.estimate, second.estimate - second.low)
+    return Estimate(value, float(value - below), float(value + above))
+
+
 def _within(value: float, samples: Array, beyond: float) -> Estimate:
     low, high = percentile_interval(samples, beyond)
     return Estimate(value, float(low), float(high))

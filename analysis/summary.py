@@ -166,8 +166,10 @@ class Summary:
 
     @property
     def separations(self) -> list[Separation]:
-        """How many seeds would set neighbours in the ranking apart."""
-        return seeds.separations(self.ranking, self.scores, self.predictions)
+        """How many seeds would tell neighbours in the ranking apart."""
+        iqms = {agent: of["iqm"] for agent, of in self.aggregates.items()}
+        joint = self.results.study.mode == "joint"
+        return seeds.separations(self.ranking, self.scores, iqms, self.predictions, whole_runs=joint)
 
 
 def summarise(results: Results, env_step: int | None = None) -> Summary:

@@ -1,4 +1,4 @@
-"""The first sentence of a report: who leads, and whether the intervals are apart. It never claims more."""
+"""The first sentence of a report: who leads, and whether for certain. It never claims more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def headline(summary: Summary) -> str:
     digits = 2 if f"{value.estimate:.2f}" != f"{rival_value.estimate:.2f}" else 4
     return (
         f"{leader}'s IQM {_shown(value, digits)} lies above {rival}'s {_shown(rival_value, digits)}, the next of "
-        f"{len(ranked)} agents; {_verdict(value, rival_value)}{_caveat(summary, leader, rival)}."
+        f"{len(ranked)} agents; {_verdict(value, rival_value, digits)}{_caveat(summary, leader, rival)}."
     )
 
 
@@ -36,12 +36,13 @@ def _shown(value: Estimate, digits: int = 2) -> str:
     return f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
 
-def _verdict(leader: Estimate, rival: Estimate) -> str:
-    if leader.low is None or rival.high is None:
+def _verdict(leader: Estimate, rival: Estimate, digits: int) -> str:
+    lead = stats.difference(leader, rival)
+    if lead.low is None:
         return "with a single run per task there is no interval, so this does not show that it is better"
-    if leader.low > rival.high:
-        return "the intervals are apart"
-    return "the intervals overlap, so this study does not separate the two"
+    if lead.low > 0:
+        return f"the difference, {_shown(lead, digits)}, leaves out 0"
+    return f"the difference, {_shown(lead, digits)}, may be none, so their IQMs do not separate the two"
 
 
 def _caveat(summary: Summary, *agents: str) -> str:

@@ -137,8 +137,8 @@ def separations(summary: Summary) -> Table:
     records = [vars(s) for s in summary.separations]
     rows = tuple((s.agent, s.rival, str(s.seeds), _needed(s)) for s in summary.separations)
     caption = (
-        f"How many seeds would set the {INTERVAL} intervals of neighbours in the ranking apart, should their IQM and "
-        "their spread stay as they are."
+        f"How many seeds would do for the {INTERVAL} interval of the difference of two neighbours in the ranking to "
+        "leave out 0, should their IQM and their spread stay as they are."
     )
     return Table("separations", caption, pd.DataFrame(records), ("Agent", "Next", "Seeds now", "Seeds needed"), rows, 2)
 

@@ -159,6 +159,28 @@ def test_few_runs_by_hand() -> None:
     assert stats.few(np.array([[1.0, 2.0], [1.0, NAN], [1.0, NAN], [1.0, NAN]]))  # 3 + 0
 
 
+def test_the_interval_of_a_difference_by_hand() -> None:
+    # 0.7 − 0.4; below √(0.03² + 0.04²) = 0.05, above √(0.12² + 0.05²) = 0.13
+    found = stats.difference(stats.Estimate(0.7, 0.67, 0.82), stats.Estimate(0.4, 0.35, 0.44))
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.3, 0.25, 0.43))
+    assert stats.difference(stats.Estimate(0.7), stats.Estimate(0.4, 0.35, 0.44)).low is None
+
+
+@pytest.mark.parametrize("runs", [5, 10])
+def test_agents_that_are_alike_are_seldom_told_apart(runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most about 5 times in 100; three standard errors of a share of 200: √(0.05 × 0.95 / 200) = 1.5 %."""
+    monkeypatch.setattr(stats, "RESAMPLES", 300)
+    rng = np.random.default_rng(12)
+    told = 0
+    for trial in range(200):
+        both = [stats.aggregate(f"{trial} {of}", "iqm", rng.normal(0.5, 0.1, (runs, 10)), whole_runs=True) for of in "xy"]
+        found = stats.difference(*both)
+        assert found.low is not None
+        assert found.high is not None
+        told += not found.low <= 0 <= found.high
+    assert told / 200 < 0.1
+
+
 def test_whole_runs_cover_correlated_tasks_where_strata_do_not() -> None:
     rng = np.random.default_rng(7)
     hits = np.zeros(2)
