@@ -165,11 +165,21 @@ class Summary:
         return tuple(sorted(self.complete_agents, key=lambda a: (-self.aggregates[a]["iqm"].estimate, a)))
 
     @property
+    def steps_differ(self) -> bool:
+        """Whether some task is scored at different environment steps of different agents."""
+        steps: dict[str, set[int]] = {}
+        for of in self.scores.values():
+            for task, step in of.final_steps.items():
+                steps.setdefault(task, set()).add(step)
+        return any(len(found) > 1 for found in steps.values())
+
+    @property
     def separations(self) -> list[Separation]:
-        """How many seeds would tell neighbours in the ranking apart."""
+        """How many seeds would tell neighbours in the ranking apart, of those that are scored at the same steps."""
         iqms = {agent: of["iqm"] for agent, of in self.aggregates.items()}
         joint = self.results.study.mode == "joint"
-        return seeds.separations(self.ranking, self.scores, iqms, self.predictions, whole_runs=joint)
+        found = seeds.separations(self.ranking, self.scores, iqms, self.predictions, whole_runs=joint)
+        return [s for s in found if self.scores[s.agent].final_steps == self.scores[s.rival].final_steps]
 
 
 def summarise(results: Results, env_step: int | None = None) -> Summary:

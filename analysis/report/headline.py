@@ -21,6 +21,12 @@ def headline(summary: Summary) -> str:
     if len(ranked) == 1:
         return f"{leader}'s IQM is {_shown(value)}; no other agent has results on every task to compare it with."
     rival_value, rival = ranked[1]
+    steps = [summary.scores[agent].scored_at for agent in (leader, rival)]
+    if summary.scores[leader].final_steps != summary.scores[rival].final_steps:
+        return (
+            f"{leader}'s IQM is {_shown(value)} at {steps[0]} environment steps, {rival}'s {_shown(rival_value)} at "
+            f"{steps[1]}, the highest of {len(ranked)} agents; scored at different steps, they are not compared."
+        )
     if value.estimate == rival_value.estimate:
         return f"{leader} and {rival} share the highest IQM, {_shown(value)} and {_shown(rival_value)}."
     digits = 2 if f"{value.estimate:.2f}" != f"{rival_value.estimate:.2f}" else 4

@@ -132,11 +132,18 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
         "chart": None if chart is None else Markup(interactive.embedded(chart)),
         "script": Markup(files("analysis.report").joinpath("templates/report.js").read_text(encoding="utf-8")),
         "figures": figures,
-        "captions": FIGURES,
+        "captions": _captions(summary),
         "sections": SECTIONS,
         "folded": FOLDED,
         "agents": [(drawing.agent_class(summary, agent), agent, paint[agent]) for agent in summary.agents],
     }
+
+
+def _captions(summary: Summary) -> dict[str, str]:
+    if not summary.steps_differ:
+        return FIGURES
+    name = "probability_of_improvement"
+    return FIGURES | {name: f"{FIGURES[name]} Agents are scored at different environment steps: no verdict."}
 
 
 def _title(summary: Summary) -> str:

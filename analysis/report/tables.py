@@ -92,6 +92,9 @@ def probability_of_improvement(summary: Summary) -> Table:
         f"with {INTERVAL} interval, which does not end at 0 or 1 for certain where all runs are apart; p of a permutation "
         "test that the two are alike, adjusted for all pairs (Holm)."
     )
+    if summary.steps_differ:
+        at = ", ".join(f"{agent} at {of.scored_at}" for agent, of in summary.scores.items())
+        caption += f" Agents are scored at different environment steps, so this is no verdict: {at}."
     rows = tuple((x, *(shown.get((x, y), "") for y in summary.agents)) for x in summary.agents)
     return Table("probability_of_improvement", caption, pd.DataFrame(records), ("Agent", *summary.agents), rows)
 

@@ -42,6 +42,17 @@ def test_two_agents(summary: Summary, ppo: Estimate, ending: str) -> None:
     assert sentence.endswith(ending)
 
 
+def test_agents_at_different_steps_get_no_verdict(summary: Summary) -> None:
+    behind = replace(summary.scores["ppo"], final_steps=dict.fromkeys(summary.scores["ppo"].final_steps, 5_000))
+    aggregates = {"m3po": {"iqm": Estimate(0.71, 0.66, 0.75)}, "ppo": {"iqm": Estimate(0.3, 0.25, 0.36)}}
+    made = replace(summary, scores={"m3po": summary.scores["m3po"], "ppo": behind}, aggregates=aggregates)
+    assert headline(made) == (
+        "m3po's IQM is 0.71 [0.66, 0.75] at 10,000 environment steps, ppo's 0.30 [0.25, 0.36] at 5,000, the highest of "
+        "2 agents; scored at different steps, they are not compared."
+    )
+    assert made.separations == []
+
+
 @pytest.mark.parametrize(("runs", "few"), [(2, True), (4, True), (5, False)])
 def test_few_whole_runs_are_said_to_be_few(summary: Summary, runs: int, few: bool) -> None:
     """Of a joint study n runs have n − 1 degrees of freedom, however many tasks; four are enough."""
