@@ -18,7 +18,7 @@ from analysis.published import PublishedCurve, published_curves
 from analysis.scores import AXES, AgentScores, Array, agent_scores
 from analysis.seeds import Prediction, Separation
 from analysis.stats import Band, Estimate
-from analysis.study import Task
+from analysis.study import SweepPoint, Task
 from analysis.videos import Video, videos
 
 
@@ -163,6 +163,12 @@ class Summary:
     def ranking(self) -> tuple[str, ...]:
         """The complete agents, highest IQM first, equals by name."""
         return tuple(sorted(self.complete_agents, key=lambda a: (-self.aggregates[a]["iqm"].estimate, a)))
+
+    @property
+    def sweep_points(self) -> tuple[SweepPoint, ...]:
+        """Points of the sweep that may be compared: of agents with runs on every task."""
+        sweep = self.results.study.sweep
+        return () if sweep is None else tuple(point for point in sweep.points if point.agent in self.complete_agents)
 
     @property
     def steps_differ(self) -> bool:

@@ -27,7 +27,7 @@ from analysis.wording import INTERVAL
 FIGURES = {
     "aggregates": "Aggregate scores over all runs and tasks.",
     "by_protocol": "IQM of each protocol and engine for itself.",
-    "sweep": "IQM over runs and tasks against the swept value, at the same number of environment steps.",
+    "sweep": "IQM over runs and tasks against the swept value, at the environment steps that the table names.",
     "generalisation": "Mean score on the tasks trained on and on those held out.",
     "profiles": "Performance profiles: fraction of runs above each score, averaged over tasks (left), and of tasks "
     "whose mean over runs is above it (right).",

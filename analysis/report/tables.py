@@ -271,20 +271,22 @@ def generalisation(summary: Summary) -> Table:
 
 def sweep(summary: Summary) -> Table:
     """IQM against the swept value."""
-    found = summary.results.study.sweep
-    points = [] if found is None else [p for p in found.points if p.agent in summary.aggregates]
+    found, points = summary.results.study.sweep, summary.sweep_points
     records = [
         {"agent": p.base, "value": p.value, **_columns(summary.aggregates[p.agent]["iqm"]),
-         "runs": num_runs(summary.scores[p.agent].final)}
+         "runs": num_runs(summary.scores[p.agent].final), "env_step": summary.scores[p.agent].env_step}
         for p in points
     ]  # fmt: skip
     key = "" if found is None else found.key
-    shown = {(p.base, str(p.value)): interval(summary.aggregates[p.agent]["iqm"], 3) for p in points}
+    steps = {summary.scores[p.agent].scored_at for p in points}
+    at = {p.agent: f" at {summary.scores[p.agent].scored_at}" if len(steps) > 1 else "" for p in points}
+    shown = {
+        (p.base, str(p.value)): interval(summary.aggregates[p.agent]["iqm"], 3) + at[p.agent] for p in points
+    }
     values, bases = dict.fromkeys(str(p.value) for p in points), dict.fromkeys(p.base for p in points)
     rows = tuple((value, *(shown.get((base, value), "missing") for base in bases)) for value in values)
-    caption = (
-        f"IQM of the normalised score against {key} at the same number of environment steps, with {INTERVAL} interval."
-    )
+    same = f"at {min(steps)} environment steps" if len(steps) == 1 else "at the environment steps that each has come to"
+    caption = f"IQM of the normalised score against {key}, {same}, with {INTERVAL} interval."
     return Table("sweep", caption, pd.DataFrame(records), (key, *bases), rows)
 
 
