@@ -195,7 +195,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     scores = {agent: of for agent, of in found.items() if of.num_tasks}
     complete = {agent: of for agent, of in scores.items() if of.num_tasks == len(of.tasks)}
     curves = {agent: efficiency.curve(of, whole_runs=joint) for agent, of in complete.items() if of.steps.size}
-    other_axes = _other_axes(results, complete, joint)
+    other_axes = _other_axes(results, complete, joint, env_step)
     thresholds = _thresholds(scores)
     predictions = {agent: seeds.predict(of, whole_runs=joint) for agent, of in complete.items()}
     insides = diagnostics.read(results)
@@ -256,10 +256,12 @@ def _thresholds(scores: dict[str, AgentScores]) -> Array:
     return np.asarray(np.arange(0, best + step, step).round(2), dtype=np.float64)
 
 
-def _other_axes(results: Results, complete: dict[str, AgentScores], joint: bool) -> dict[str, dict[str, Curve]]:
+def _other_axes(
+    results: Results, complete: dict[str, AgentScores], joint: bool, env_step: int | None
+) -> dict[str, dict[str, Curve]]:
     found = {}
     for axis in AXES[1:]:
-        scores = {agent: agent_scores(results, agent, axis=axis) for agent in complete}
+        scores = {agent: agent_scores(results, agent, env_step, axis=axis) for agent in complete}
         curves = {
             agent: efficiency.curve(of, whole_runs=joint)
             for agent, of in scores.items()

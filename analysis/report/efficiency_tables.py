@@ -14,9 +14,16 @@ from analysis.wording import AXIS_NAMES, INTERVAL, NO_INTERVAL
 def efficiency(summary: Summary) -> Table:
     """Steps-to-score ratios of the aggregate, along every axis."""
     found = [s for s in summary.speedups if s.task is None]
-    shown = {(s.axis, s.agent, s.reference): speedup_text(s) for s in found}
-    learned = {s.reference: _goal(s) for s in found if s.axis == "env_step"}
-    targets = {agent: learned[agent] for agent in summary.curves if agent in learned}
+    # Finished runs end at different updates and seconds, and so may the score to reach: the head has that of the first
+    # axis, in environment steps where there is one.
+    goals: dict[str, str] = {}
+    for s in found:
+        goals.setdefault(s.reference, _goal(s))
+    targets = {agent: goals[agent] for agent in summary.curves if agent in goals}
+    shown = {
+        (s.axis, s.agent, s.reference): speedup_text(s) + ("" if _goal(s) == targets[s.reference] else f" to {_goal(s)}")
+        for s in found
+    }
     rows = tuple(
         (AXIS_NAMES[axis].capitalize(), agent, *(shown.get((axis, agent, reference), "") for reference in targets))
         for axis in dict.fromkeys(s.axis for s in found)
