@@ -45,8 +45,6 @@ class AgentScores:
     """Environment steps at which each task is scored; tasks without any run are absent."""
     steps: Array
     curves: Array
-    diverged: int
-    """Diverged (run, task) pairs, which count as 0."""
     runs: Mapping[tuple[int, str], Run] = field(default_factory=dict, repr=False)
     """What all of this is made of, by (seed, task)."""
 
@@ -171,7 +169,6 @@ def agent_scores(
         final_steps={task: final_steps[task] for _, task in used},
         steps=steps,
         curves=curves,
-        diverged=sum(run.diverged_at is not None for run in used.values()),
         runs=used,
     )
 

@@ -16,7 +16,7 @@ from analysis.stats import Estimate, aggregate
 def agent(name: str, final: np.ndarray) -> AgentScores:
     runs, tasks = final.shape
     names = tuple(f"task-{k}" for k in range(tasks))
-    return AgentScores(name, tuple(range(runs)), names, final, dict.fromkeys(names, 1), np.empty(0), np.empty(0), 0)
+    return AgentScores(name, tuple(range(runs)), names, final, dict.fromkeys(names, 1), np.empty(0), np.empty(0))
 
 
 def iqms(scores: Mapping[str, AgentScores]) -> dict[str, Estimate]:
