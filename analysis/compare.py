@@ -33,12 +33,15 @@ class Change:
     contrast: Contrast
     runs: tuple[int, int]
     env_steps: tuple[int, int]
+    few: bool
+    """Whether a side has so few runs that intervals leave out 0 far too easily: of two runs one in three does, of five
+    one in twenty."""
 
     @property
     def apart(self) -> bool:
-        """Whether the interval of the difference leaves out 0."""
+        """Whether the interval of the difference leaves out 0, and rests on runs enough to say so."""
         difference = self.contrast.difference
-        if difference.low is None or difference.high is None:
+        if self.few or difference.low is None or difference.high is None:
             return False
         return difference.low > 0 or difference.high < 0
 
@@ -101,7 +104,8 @@ def _change(
     values, contrast = stats.contrast((agent, task or ""), finals, statistic, whole_runs=joint)
     runs = [int(np.isfinite(of).any(axis=1).sum()) for of in finals]
     steps = [of.env_step if task is None else of.final_steps[task] for of in scores]
-    return Change(agent, task, values[0], values[1], contrast, (runs[0], runs[1]), (steps[0], steps[1]))
+    few = any(stats.few(of, whole_runs=whole) for of, whole in zip(finals, joint, strict=True))
+    return Change(agent, task, values[0], values[1], contrast, (runs[0], runs[1]), (steps[0], steps[1]), few)
 
 
 def _settings(before: Results, after: Results) -> Iterator[str]:
