@@ -1,6 +1,6 @@
 """What changed between two studies: two versions of the code, two configurations, one agent for all tasks or each.
 
-Scores are compared on the tasks both have under the same protocol and engine. Runs of the two are drawn apart, even
+Scores are compared on the tasks both have under the same protocol, engine and options. Runs of the two are drawn apart, even
 where seeds agree: what changed between the studies changes the run behind a seed.
 """
 
@@ -73,8 +73,8 @@ def _names(study: Study, of: str) -> tuple[str, ...]:
 
 
 def _common_tasks(before: Study, after: Study) -> tuple[str, ...]:
-    measured = {task.name: task.measure for task in after.tasks}
-    return tuple(task.name for task in before.tasks if measured.get(task.name) == task.measure)
+    measured = {task.name: (task.measure, task.options) for task in after.tasks}
+    return tuple(task.name for task in before.tasks if measured.get(task.name) == (task.measure, task.options))
 
 
 def _changes(before: Results, after: Results, agent: str, tasks: tuple[str, ...]) -> Iterator[Change]:
@@ -123,7 +123,7 @@ def _settings(before: Results, after: Results) -> Iterator[str]:
     alike = _common_tasks(before.study, after.study)
     common = {task.name for task in after.study.tasks}
     if unlike := [t.name for t in before.study.tasks if t.name in common and t.name not in alike]:
-        yield f"tasks measured by another protocol or engine, left out: {', '.join(unlike)}"
+        yield f"tasks measured by another protocol or engine or with other options, left out: {', '.join(unlike)}"
     configs = _configs(before), _configs(after)
     for agent in (agent for agent in configs[0] if agent in configs[1]):
         yield from _differences(agent, configs[0][agent], configs[1][agent])
@@ -137,6 +137,7 @@ def _told(results: Results) -> dict[str, str]:
         "environment steps per cell": f"{study.env_steps:,}",
         "episodes per evaluation": str(study.episodes),
         "seeds": ", ".join(map(str, study.seeds)),
+        "options of tasks": ", ".join(dict.fromkeys(task.options or "none" for task in study.tasks)),
         "code": ", ".join(commits) or "unknown",
     }
 

@@ -20,15 +20,16 @@ from analysis.wording import INTERVAL, NO_INTERVAL, SCORES, interval
 def protocols(summary: Summary) -> Table:
     """The rules of measuring, one row per protocol."""
     study = summary.results.study
-    measures = [task.measure for task in study.evaluated]
+    measures = [(*task.measure, task.options) for task in study.evaluated]
     rows = [
         (p.name, engine, SCORES.get(p.score, p.score), p.low, p.high, p.action_repeat, p.decisions,
-         measures.count((p, engine)))
-        for p, engine in study.measures
+         measures.count((p, engine, options)), options)
+        for p, engine, options in dict.fromkeys(measures)
     ]  # fmt: skip
-    header = ("Protocol", "Engine", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks")
+    header = ("Protocol", "Engine", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks", "Options")
+    shown = slice(None if any(task.options for task in study.evaluated) else -1)
     run = "What a score is" if summary.results.tabular else "How an episode is run, and what its score is"
-    return _plain("protocols", f"{run} normalised by.", header, rows, 3)
+    return _plain("protocols", f"{run} normalised by.", header[shown], [row[shown] for row in rows], 3)
 
 
 def aggregates(summary: Summary) -> Table:

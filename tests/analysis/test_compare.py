@@ -87,7 +87,13 @@ def test_tasks_of_another_protocol_are_left_out(tmp_path: Path) -> None:
     other = RETURN | {"action_repeat": 1, "decisions": 1000}
     found = between(tmp_path, tasks=[("cartpole-swingup", other), ("reach-v3", SUCCESS)])
     assert found.tasks == ("reach-v3",)
-    assert "tasks measured by another protocol or engine, left out: cartpole-swingup" in found.settings
+    left_out = "tasks measured by another protocol or engine or with other options, left out: cartpole-swingup"
+    assert left_out in found.settings
+
+
+def test_hidden_goals_are_not_compared_with_goals_that_are_seen(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="no task measured alike in common"):
+        between(tmp_path, options={"goals": "hidden"})
 
 
 def test_nothing_in_common_is_refused_in_a_sentence(tmp_path: Path) -> None:
