@@ -26,7 +26,9 @@ RESAMPLES = 2000
 CURVE_RESAMPLES = 500
 """Resamples of whole learning curves, which cost P times as much."""
 PERMUTATIONS = 2000
-"""Of a test; the smallest p-value it can give is one more than that, inverted."""
+"""Of a test at least; the smallest p-value it can give is one more than that, inverted."""
+PERMUTATIONS_PER_PAIR = 100
+"""Of each test in a family of so many pairs, so that the smallest p-value stays below 0.01 when adjusted for all."""
 CONFIDENCE = 0.95
 FEWEST_DEGREES = 4
 """With fewer degrees of freedom intervals miss the truth far more often than they say: of three whole runs one in
@@ -365,11 +367,18 @@ def _from_the_edge(runs_x: int, runs_y: int) -> float:
     return 1 - float(scipy.optimize.brentq(excess, 0.0, 1.0))
 
 
-def permutation_test(agents: tuple[str, str], scores: tuple[Array, Array], *, whole_runs: bool = False) -> float:
+def permutations(pairs: int) -> int:
+    """How often labels are permuted in each of the tests of so many pairs: more than 20 pairs need more."""
+    return max(PERMUTATIONS, PERMUTATIONS_PER_PAIR * pairs)
+
+
+def permutation_test(
+    agents: tuple[str, str], scores: tuple[Array, Array], *, whole_runs: bool = False, times: int = PERMUTATIONS
+) -> float:
     """p-value, two-sided, of the hypothesis that the runs of two agents ``[R, K]`` on a task could be exchanged.
 
     The statistic is the probability of improvement; labels are permuted within each task, or for whole runs. The
-    smallest value it can give is 1/(:data:`PERMUTATIONS` + 1), and with three runs each on one task 0.1.
+    smallest value it can give is 1/(``times`` + 1), and with three runs each on one task 0.1.
     """
     common = np.isfinite(scores[0]).any(axis=0) & np.isfinite(scores[1]).any(axis=0)
     x, y = (of[:, common] for of in scores)
@@ -377,21 +386,21 @@ def permutation_test(agents: tuple[str, str], scores: tuple[Array, Array], *, wh
     is_x = np.arange(len(both)) < len(x)
     rng = generator("permutation", *agents)
     strata = [slice(None)] if whole_runs else [slice(k, k + 1) for k in range(both.shape[1])]
-    effects = [_permuted_effects(both[:, of], is_x, rng) for of in strata]
+    effects = [_permuted_effects(both[:, of], is_x, rng, times) for of in strata]
     effect = np.abs(np.concatenate(effects, axis=1).mean(axis=1))
     # Rounding must not tell apart what is equal by symmetry.
     return float((effect >= effect[0] - 1e-12).mean())
 
 
-def _permuted_effects(both: Array, is_x: NDArray[np.bool_], rng: np.random.Generator) -> Array:
-    """P(X > Y) − ½ ``[1 + PERMUTATIONS, K]`` of runs ``both`` ``[R, K]``: as labelled by ``is_x``, then permuted.
+def _permuted_effects(both: Array, is_x: NDArray[np.bool_], rng: np.random.Generator, times: int) -> Array:
+    """P(X > Y) − ½ ``[1 + times, K]`` of runs ``both`` ``[R, K]``: as labelled by ``is_x``, then permuted.
 
     From rank sums (Mann and Whitney): with nₓ and n_y runs it is (Σ ranks of X − nₓ(nₓ + 1)/2)/(nₓ n_y) − ½.
     """
     present = np.isfinite(both).any(axis=1)
     both, is_x = both[present], is_x[present]
     ranks = scipy.stats.rankdata(both, axis=0, nan_policy="omit")
-    shuffled = rng.permuted(np.broadcast_to(is_x, (PERMUTATIONS, len(is_x))), axis=1)
+    shuffled = rng.permuted(np.broadcast_to(is_x, (times, len(is_x))), axis=1)
     labels = np.concatenate([is_x[None], shuffled])
     counted = np.isfinite(both)
     num_x = labels @ counted.astype(float)

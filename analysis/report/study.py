@@ -226,9 +226,10 @@ def _method(summary: Summary) -> list[str]:
         "interval of the probability of improvement counts that task with Newcombe's (2006, method 5), which for five "
         "runs each is 0.64 to 1.",
         "p-values are of permutation tests of the probability of improvement, labels permuted within each task or for "
-        f"whole runs, {stats.PERMUTATIONS} times, adjusted for all pairs of agents (Holm).",
+        f"whole runs, {stats.permutations(len(summary.improvements) // 2)} times, adjusted for all pairs of agents (Holm).",
         "The generator of each interval is seeded by the names of the agent and the number, so a report made twice has "
-        "the same bytes, and an agent that joins changes no other's numbers but the adjustment of p-values.",
+        "the same bytes, and an agent that joins changes no other's numbers but the adjustment of p-values "
+        "and, from 21 pairs on, how often labels are permuted.",
         "A missing run is left out and never counts as zero. A diverged run counts as 0 from its divergence on. IQM, "
         "median, mean, optimality gap and probability of improvement are defined as in rliable (Agarwal et al. 2021).",
     ]
