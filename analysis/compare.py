@@ -1,7 +1,7 @@
 """What changed between two studies: two versions of the code, two configurations, one agent for all tasks or each.
 
-Scores are compared on the tasks both have under the same protocol, engine and options. Runs of the two are drawn apart, even
-where seeds agree: what changed between the studies changes the run behind a seed.
+Scores are compared on the tasks both have under the same protocol, engine and options. Runs of the two are drawn
+apart, even where seeds agree: what changed between the studies changes the run behind a seed.
 """
 
 from __future__ import annotations

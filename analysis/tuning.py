@@ -182,7 +182,7 @@ def notes(agents: Sequence[str], tuned: Sequence[Tuned]) -> list[str]:
         ]
     if _alike([of.env_steps for of in tuned]):
         return []
-    spent = {"trials": [of.trials for of in tuned], "hours": [of.hours for of in tuned]}
+    spent: dict[str, list[float]] = {"trials": [of.trials for of in tuned], "hours": [of.hours for of in tuned]}
     same = [name for name, amounts in spent.items() if _alike(amounts)]
     told = f"as many {' and '.join(same)}, but unequal environment steps" if same else "unequal budgets"
     return [f"Agents were tuned with {told}, which favours those with more: {budgets}."]

@@ -21,7 +21,7 @@ def efficiency(summary: Summary) -> Table:
         goals.setdefault(s.reference, _goal(s))
     targets = {agent: goals[agent] for agent in summary.curves if agent in goals}
     shown = {
-        (s.axis, s.agent, s.reference): speedup_text(s) + ("" if _goal(s) == targets[s.reference] else f" to {_goal(s)}")
+        (s.axis, s.agent, s.reference): speedup_text(s) + ("" if _goal(s) == goals[s.reference] else f" to {_goal(s)}")
         for s in found
     }
     rows = tuple(

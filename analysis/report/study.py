@@ -222,11 +222,12 @@ def _method(summary: Summary) -> list[str]:
         f"Intervals are {INTERVAL} percentile bootstrap intervals: {drawing}; {stats.RESAMPLES} resamples, "
         f"{stats.CURVE_RESAMPLES} for curves and profiles. They are widened for few runs (Hesterberg 2015, expanded "
         f"percentiles). {_coverage(joint=summary.results.study.mode == 'joint')}",
-        "Where every run of one agent beats every run of another on a task, drawing runs again shows no spread; there the "
-        "interval of the probability of improvement counts that task with Newcombe's (2006, method 5), which for five "
-        "runs each is 0.64 to 1.",
+        "Where every run of one agent beats every run of another on a task, drawing runs again shows no spread: the "
+        "interval of the probability of improvement counts that task with Newcombe's (2006, method 5), which is 0.64 "
+        "to 1 for five runs each.",
         "p-values are of permutation tests of the probability of improvement, labels permuted within each task or for "
-        f"whole runs, {stats.permutations(len(summary.improvements) // 2)} times, adjusted for all pairs of agents (Holm).",
+        f"whole runs, {stats.permutations(len(summary.improvements) // 2)} times, adjusted for all pairs of agents "
+        "(Holm).",
         "The generator of each interval is seeded by the names of the agent and the number, so a report made twice has "
         "the same bytes, and an agent that joins changes no other's numbers but the adjustment of p-values "
         "and, from 21 pairs on, how often labels are permuted.",
@@ -242,8 +243,8 @@ def _coverage(*, joint: bool) -> str:
             "Here n runs are n numbers, however many tasks there are, and an interval cannot reach beyond them: in "
             "simulations of 10 tasks it covers the truth 44 to 52 times in 100 with two runs, 60 to 78 with three, 80 "
             "to 94 with five and 88 to 96 with ten, least where runs fail now and then. The difference of two agents "
-            "that are alike leaves out 0 about 43 times in 100 with two runs, 17 to 25 with three and 4 to 7 with five: "
-            "read two and three runs as an impression."
+            "that are alike leaves out 0 43 times in 100 with two runs, 17 to 25 with three and 4 to 7 with five. "
+            "Read two and three runs as an impression."
         )
     return (
         "In simulations they cover the truth 91 to 99 times in 100 with 5 and 10 runs of several tasks and 82 to 97 "

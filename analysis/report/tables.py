@@ -21,12 +21,14 @@ def protocols(summary: Summary) -> Table:
     """The rules of measuring, one row per protocol."""
     study = summary.results.study
     measures = [(*task.measure, task.options) for task in study.evaluated]
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (p.name, engine, SCORES.get(p.score, p.score), p.low, p.high, p.action_repeat, p.decisions,
          measures.count((p, engine, options)), options)
         for p, engine, options in dict.fromkeys(measures)
     ]  # fmt: skip
-    header = ("Protocol", "Engine", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks", "Options")
+    header: tuple[str, ...] = (
+        "Protocol", "Engine", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks", "Options"
+    )  # fmt: skip
     shown = slice(None if any(task.options for task in study.evaluated) else -1)
     run = "What a score is" if summary.results.tabular else "How an episode is run, and what its score is"
     return _plain("protocols", f"{run} normalised by.", header[shown], [row[shown] for row in rows], 3)
@@ -90,8 +92,8 @@ def probability_of_improvement(summary: Summary) -> Table:
     shown = {(i.x, i.y): f"{interval(i.value)}, p = {_p_value(i.adjusted)}" for i in summary.improvements}
     caption = (
         "Probability that a run of the row's agent beats a run of the column's on the same task, averaged over tasks, "
-        f"with {INTERVAL} interval, which does not end at 0 or 1 for certain where all runs are apart; p of a permutation "
-        "test that the two are alike, adjusted for all pairs (Holm)."
+        f"with {INTERVAL} interval (Newcombe's on tasks where all runs are apart); p of a permutation test that the "
+        "two are alike, adjusted for all pairs (Holm)."
     )
     if summary.steps_differ:
         at = ", ".join(f"{agent} at {of.scored_at}" for agent, of in summary.scores.items())
@@ -118,8 +120,8 @@ def breadth(summary: Summary) -> Table:
     )
     caption = (
         "Area under the learning curve divided by its length (IQM over runs and tasks) and the mean score of the task "
-        f"an agent is worst at, normalised, with {INTERVAL} intervals. That of the worst task is the task's own: chosen "
-        "for being the worst, it was a little unlucky too."
+        f"an agent is worst at, normalised, with {INTERVAL} intervals. That of the worst task is the task's own; "
+        "chosen as the worst, it was a little unlucky too."
     )
     return Table(
         "breadth", caption, pd.DataFrame(records), ("Agent", "Area under the curve", "Worst task", "Which"), rows
@@ -281,9 +283,7 @@ def sweep(summary: Summary) -> Table:
     key = "" if found is None else found.key
     steps = {summary.scores[p.agent].scored_at for p in points}
     at = {p.agent: f" at {summary.scores[p.agent].scored_at}" if len(steps) > 1 else "" for p in points}
-    shown = {
-        (p.base, str(p.value)): interval(summary.aggregates[p.agent]["iqm"], 3) + at[p.agent] for p in points
-    }
+    shown = {(p.base, str(p.value)): interval(summary.aggregates[p.agent]["iqm"], 3) + at[p.agent] for p in points}
     values, bases = dict.fromkeys(str(p.value) for p in points), dict.fromkeys(p.base for p in points)
     rows = tuple((value, *(shown.get((base, value), "missing") for base in bases)) for value in values)
     same = f"at {min(steps)} environment steps" if len(steps) == 1 else "at the environment steps that each has come to"

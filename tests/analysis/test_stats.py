@@ -173,7 +173,9 @@ def test_agents_that_are_alike_are_seldom_told_apart(runs: int, monkeypatch: pyt
     rng = np.random.default_rng(12)
     told = 0
     for trial in range(200):
-        both = [stats.aggregate(f"{trial} {of}", "iqm", rng.normal(0.5, 0.1, (runs, 10)), whole_runs=True) for of in "xy"]
+        both = [
+            stats.aggregate(f"{trial} {of}", "iqm", rng.normal(0.5, 0.1, (runs, 10)), whole_runs=True) for of in "xy"
+        ]
         found = stats.difference(*both)
         assert found.low is not None
         assert found.high is not None
@@ -239,7 +241,10 @@ def test_runs_that_are_all_apart_leave_the_interval_open() -> None:
     assert whole.low == pytest.approx(0.643, abs=0.001)
     # won on one task, lost on the other: both could be closer, 0.357/2 on either side
     split = stats.probability_of_improvement(("x", "y"), (np.hstack([above, below]), np.hstack([below, above])))
-    assert (split.estimate, split.low, split.high) == (0.5, *(pytest.approx(0.5 + d, abs=0.001) for d in (-0.1785, 0.1785)))
+    assert (split.estimate, split.low, split.high) == (
+        0.5,
+        *(pytest.approx(0.5 + d, abs=0.001) for d in (-0.1785, 0.1785)),
+    )
 
 
 def test_the_interval_of_a_probability_near_one_covers_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def told(summary: Summary, **iqm: Estimate) -> str:
         (
             Estimate(0.3, 0.25, 0.36),
             # by hand: 0.71 − 0.30, below √(0.05² + 0.06²) = 0.078, above √(0.04² + 0.05²) = 0.064
-            "lies above ppo's 0.30 [0.25, 0.36], the next of 2 agents; the difference, 0.41 [0.33, 0.47], leaves out 0.",
+            "above ppo's 0.30 [0.25, 0.36], the next of 2 agents; the difference, 0.41 [0.33, 0.47], leaves out 0.",
         ),
         # 0.11 − √(0.05² + 0.07²) = 0.024: intervals that overlap a little, and yet a difference
         (Estimate(0.6, 0.5, 0.67), "the difference, 0.11 [0.02, 0.22], leaves out 0."),
