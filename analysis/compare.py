@@ -1,7 +1,7 @@
 """What changed between two studies: two versions of the code, two configurations, one agent for all tasks or each.
 
-Scores are compared on the tasks both have under the same protocol and engine. Runs of the two are drawn apart, even
-where seeds agree: what changed between the studies changes the run behind a seed.
+Scores are compared on the tasks both have under the same protocol, engine and options. Runs of the two are drawn
+apart, even where seeds agree: what changed between the studies changes the run behind a seed.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ class Change:
     contrast: Contrast
     runs: tuple[int, int]
     env_steps: tuple[int, int]
+    few: bool
+    """Whether a side has so few runs that intervals leave out 0 far too easily: of two runs one in three does, of five
+    one in twenty."""
 
     @property
     def apart(self) -> bool:
-        """Whether the interval of the difference leaves out 0."""
+        """Whether the interval of the difference leaves out 0, and rests on runs enough to say so."""
         difference = self.contrast.difference
-        if difference.low is None or difference.high is None:
+        if self.few or difference.low is None or difference.high is None:
             return False
         return difference.low > 0 or difference.high < 0
 
@@ -70,8 +73,8 @@ def _names(study: Study, of: str) -> tuple[str, ...]:
 
 
 def _common_tasks(before: Study, after: Study) -> tuple[str, ...]:
-    measured = {task.name: task.measure for task in after.tasks}
-    return tuple(task.name for task in before.tasks if measured.get(task.name) == task.measure)
+    measured = {task.name: (task.measure, task.options) for task in after.tasks}
+    return tuple(task.name for task in before.tasks if measured.get(task.name) == (task.measure, task.options))
 
 
 def _changes(before: Results, after: Results, agent: str, tasks: tuple[str, ...]) -> Iterator[Change]:
@@ -101,7 +104,8 @@ def _change(
     values, contrast = stats.contrast((agent, task or ""), finals, statistic, whole_runs=joint)
     runs = [int(np.isfinite(of).any(axis=1).sum()) for of in finals]
     steps = [of.env_step if task is None else of.final_steps[task] for of in scores]
-    return Change(agent, task, values[0], values[1], contrast, (runs[0], runs[1]), (steps[0], steps[1]))
+    few = any(stats.few(of, whole_runs=whole) for of, whole in zip(finals, joint, strict=True))
+    return Change(agent, task, values[0], values[1], contrast, (runs[0], runs[1]), (steps[0], steps[1]), few)
 
 
 def _settings(before: Results, after: Results) -> Iterator[str]:
@@ -119,7 +123,7 @@ def _settings(before: Results, after: Results) -> Iterator[str]:
     alike = _common_tasks(before.study, after.study)
     common = {task.name for task in after.study.tasks}
     if unlike := [t.name for t in before.study.tasks if t.name in common and t.name not in alike]:
-        yield f"tasks measured by another protocol or engine, left out: {', '.join(unlike)}"
+        yield f"tasks measured by another protocol or engine or with other options, left out: {', '.join(unlike)}"
     configs = _configs(before), _configs(after)
     for agent in (agent for agent in configs[0] if agent in configs[1]):
         yield from _differences(agent, configs[0][agent], configs[1][agent])
@@ -133,6 +137,7 @@ def _told(results: Results) -> dict[str, str]:
         "environment steps per cell": f"{study.env_steps:,}",
         "episodes per evaluation": str(study.episodes),
         "seeds": ", ".join(map(str, study.seeds)),
+        "options of tasks": ", ".join(dict.fromkeys(task.options or "none" for task in study.tasks)),
         "code": ", ".join(commits) or "unknown",
     }
 

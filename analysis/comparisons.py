@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from analysis.scores import AgentScores
-from analysis.stats import Estimate, holm, permutation_test, probability_of_improvement
+from analysis.stats import Estimate, holm, permutation_test, permutations, probability_of_improvement
 
 __all__ = ["Improvement", "improvements"]
 
@@ -33,7 +33,11 @@ def improvements(scores: Mapping[str, AgentScores], *, whole_runs: bool = False)
     """Every ordered pair of agents with a task in common; a pair and its mirror stand side by side."""
     pairs = [(x, y) for x, y in combinations(scores, 2) if _common(scores[x], scores[y])]
     finals = [(scores[x].final, scores[y].final) for x, y in pairs]
-    p_values = [permutation_test(pair, final, whole_runs=whole_runs) for pair, final in zip(pairs, finals, strict=True)]
+    times = permutations(len(pairs))
+    p_values = [
+        permutation_test(pair, final, whole_runs=whole_runs, times=times)
+        for pair, final in zip(pairs, finals, strict=True)
+    ]
     found = []
     for (x, y), final, p_value, adjusted in zip(pairs, finals, p_values, holm(np.array(p_values)), strict=True):
         paired = scores[x].seeds == scores[y].seeds

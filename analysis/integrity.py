@@ -43,7 +43,7 @@ def _why(cell: Cell, absent: list[str]) -> str:
 
 def notes(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
     """Short sentences for the reader of a report; empty when the study is complete and even."""
-    found = [*_cells(results), *_agents(results, scores), *_mixtures(results), *_versions(results)]
+    found = [*_cells(results), *_agents(results, scores), *_mixtures(results), *_versions(results), *_machines(results)]
     if results.superseded:
         count = len(results.superseded)
         found.append(f"{_count(count, 'cell')} no longer in the suite left out: {_listed(results.superseded)}.")
@@ -224,6 +224,16 @@ def _versions(results: Results) -> list[str]:
     commits = _commits(results.cells)
     code = f"The cells were made by {len(commits)} versions of the code: {_listed(commits)}."
     return [*([code] if len(commits) > 1 else []), *_package_mixtures(results.cells)]
+
+
+def _machines(results: Results) -> list[str]:
+    """That seconds of different agents are of different machines."""
+    timed = set(results.evaluations.loc[results.evaluations["seconds"] > 0, "cell"])
+    cells = [cell for cell in results.cells if cell.id in timed]
+    machines = sorted({machine for cell in cells for machine in cell.machines})
+    if len(machines) < 2 or len({cell.agent for cell in cells}) < 2:
+        return []
+    return [f"Seconds of training are of different machines and not to be compared: {'; '.join(machines)}."]
 
 
 def planned_only(cells: Iterable[Cell]) -> str:

@@ -33,11 +33,14 @@ class Source:
     measures: dict[str, dict[str, Any]]
 
     def comparable(self, task: Task) -> bool:
-        """Whether its scores of ``task`` follow the rules of the study's protocol."""
+        """Whether its scores of ``task`` follow the rules of the study's protocol.
+
+        Theirs are of environments as they come, seen as states: not of images, say.
+        """
         measure = self.measures[task.family]
         own = (task.protocol.action_repeat, task.protocol.decisions, task.protocol.score)
         theirs = (measure["action_repeat"], measure["decisions"], measure["score"])
-        return bool(measure.get("comparable", True)) and own == theirs
+        return bool(measure.get("comparable", True)) and own == theirs and not task.options
 
     def rules(self, task: Task) -> str:
         """How its scores of ``task`` were measured, in words."""

@@ -45,8 +45,6 @@ class AgentScores:
     """Environment steps at which each task is scored; tasks without any run are absent."""
     steps: Array
     curves: Array
-    diverged: int
-    """Diverged (run, task) pairs, which count as 0."""
     runs: Mapping[tuple[int, str], Run] = field(default_factory=dict, repr=False)
     """What all of this is made of, by (seed, task)."""
 
@@ -136,14 +134,21 @@ def agent_scores(
     no run is finished: that every started run reached). A run that did not get there is missing.
 
     ``axis``: one of :data:`AXES`. Along updates and seconds finished runs end at different places; each keeps its last
-    score up to where the longest ends.
+    score up to where the longest ends. ``env_step`` stays in environment steps: what comes later is left out, and runs
+    that got there are finished.
     """
     study = results.study
     names = tuple(task.name for task in (study.tasks if tasks is None else tasks))
-    runs = _runs(results, agent, names, axis)
-    if axis != "env_step":
+    if axis == "env_step":
+        runs = _runs(results, agent, names, axis)
+        final_steps = _final_steps(runs, study.env_steps, env_step)
+    else:
+        runs = _runs(results, agent, names, axis, until=env_step)
+        if env_step is not None:
+            there = agent_scores(results, agent, env_step, tasks).runs
+            runs = {key: replace(run, done=run.diverged_at is None) for key, run in runs.items() if key in there}
         runs = _of_equal_length(runs)
-    final_steps = _final_steps(runs, study.env_steps, env_step)
+        final_steps = _final_steps(runs, study.env_steps, None)
     used = {key: run for key, run in runs.items() if run.reach >= final_steps[key[1]]}
     asked = {cell.seed for cell in study.cells if cell.agent == agent}
     seeds = tuple(seed for seed in study.seeds if seed in asked)
@@ -164,7 +169,6 @@ def agent_scores(
         final_steps={task: final_steps[task] for _, task in used},
         steps=steps,
         curves=curves,
-        diverged=sum(run.diverged_at is not None for run in used.values()),
         runs=used,
     )
 
@@ -174,16 +178,21 @@ def thinned(length: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, length - 1, most).round().astype(np.int64))
 
 
-def _runs(results: Results, agent: str, tasks: Sequence[str], axis: str) -> dict[tuple[int, str], Run]:
-    """Every run with something to say on ``tasks``, by (seed, task)."""
+def _runs(
+    results: Results, agent: str, tasks: Sequence[str], axis: str, *, until: int | None = None
+) -> dict[tuple[int, str], Run]:
+    """Every run with something to say on ``tasks``, by (seed, task), up to ``until`` environment steps."""
     rows = results.evaluations[results.evaluations["agent"] == agent]
+    if until is not None:
+        rows = rows[rows["env_step"] <= until]
     rows = _known(rows, axis)
     by_task = dict(iter(rows.groupby(["cell", "task"])))
     runs: dict[tuple[int, str], Run] = {}
     for cell in results.cells:
         if cell.agent != agent or not cell.counts:
             continue
-        diverged_at = _divergence(cell, rows, axis) if cell.state == "diverged" else None
+        diverged = cell.state == "diverged" and (until is None or cell.env_step <= until)
+        diverged_at = _divergence(cell, rows, axis) if diverged else None
         evaluated = {*cell.tasks, *(task.name for task in results.study.held_out)}
         for task in (task for task in tasks if task in evaluated):
             group = by_task.get((cell.id, task))

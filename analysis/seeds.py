@@ -8,8 +8,18 @@ from itertools import pairwise
 
 import numpy as np
 
+from analysis import stats
 from analysis.scores import AgentScores
-from analysis.stats import RESAMPLES, allows_interval, generator, iqm, percentile_interval, resample, student_tail
+from analysis.stats import (
+    RESAMPLES,
+    Estimate,
+    allows_interval,
+    generator,
+    iqm,
+    percentile_interval,
+    resample,
+    student_tail,
+)
 
 NUMBERS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, 100)
 """Numbers of seeds for which intervals are predicted."""
@@ -27,9 +37,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Separation:
-    """How many seeds would set the intervals of two neighbours in the ranking apart, if their scores stay.
+    """How many seeds would tell two neighbours in the ranking apart, if their scores stay.
 
-    ``needed`` is at least ``seeds``, what both have now, and None where the last of :data:`NUMBERS` would not do.
+    They are apart where the interval of their difference leaves out 0 and does not rest on few runs, as in the first
+    sentence of a report. ``needed`` is ``seeds``, what both have now, where they are; else it is more, and None where
+    the last of :data:`NUMBERS` would not do.
     """
 
     agent: str
@@ -59,17 +71,40 @@ def predict(scores: AgentScores, *, whole_runs: bool = False) -> list[Prediction
 
 
 def separations(
-    ranking: Sequence[str], scores: Mapping[str, AgentScores], predictions: Mapping[str, list[Prediction]]
+    ranking: Sequence[str],
+    scores: Mapping[str, AgentScores],
+    iqms: Mapping[str, Estimate],
+    predictions: Mapping[str, list[Prediction]],
+    *,
+    whole_runs: bool = False,
 ) -> list[Separation]:
-    """Neighbours in ``ranking``, best first; agents without predictions are left out."""
+    """Neighbours in ``ranking``, best first; agents without predictions are left out. ``iqms``: as they are now."""
     ranked = [agent for agent in ranking if predictions.get(agent)]
-    return [_separation(scores[a], scores[b], predictions[a], predictions[b]) for a, b in pairwise(ranked)]
+    found = []
+    for better, worse in pairwise(ranked):
+        both = scores[better], scores[worse]
+        now = int(min(of.runs_per_task[of.runs_per_task > 0].min() for of in both))
+        few = any(stats.few(of.final, whole_runs=whole_runs) for of in both)
+        if not few and _apart(iqms[better], iqms[worse]):
+            found.append(Separation(better, worse, now, now))
+            continue
+        of_each = zip(predictions[better], predictions[worse], strict=True)
+        degrees = 1 if whole_runs else both[0].num_tasks  # of each seed but the first
+        enough = [
+            a.seeds
+            for a, b in of_each
+            if a.seeds > now
+            and (a.seeds - 1) * degrees >= stats.FEWEST_DEGREES
+            and _apart(_predicted(a, iqms[better]), _predicted(b, iqms[worse]))
+        ]
+        found.append(Separation(better, worse, now, min(enough, default=None)))
+    return found
 
 
-def _separation(
-    better: AgentScores, worse: AgentScores, of_better: list[Prediction], of_worse: list[Prediction]
-) -> Separation:
-    now = int(min(of.runs_per_task[of.runs_per_task > 0].min() for of in (better, worse)))
-    apart = [a.seeds for a, b in zip(of_better, of_worse, strict=True) if a.low > b.high]
-    needed = max(now, min(apart)) if apart else None
-    return Separation(better.agent, worse.agent, now, needed)
+def _apart(better: Estimate, worse: Estimate) -> bool:
+    lead = stats.difference(better, worse)
+    return lead.low is not None and lead.low > 0
+
+
+def _predicted(of: Prediction, now: Estimate) -> Estimate:
+    return Estimate(now.estimate, of.low, of.high)

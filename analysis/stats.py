@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.optimize
 import scipy.stats
 from numpy.typing import NDArray
 from rliable import metrics as rliable
@@ -25,8 +26,13 @@ RESAMPLES = 2000
 CURVE_RESAMPLES = 500
 """Resamples of whole learning curves, which cost P times as much."""
 PERMUTATIONS = 2000
-"""Of a test; the smallest p-value it can give is one more than that, inverted."""
+"""Of a test at least; the smallest p-value it can give is one more than that, inverted."""
+PERMUTATIONS_PER_PAIR = 100
+"""Of each test in a family of so many pairs, so that the smallest p-value stays below 0.01 when adjusted for all."""
 CONFIDENCE = 0.95
+FEWEST_DEGREES = 4
+"""With fewer degrees of freedom intervals miss the truth far more often than they say: of three whole runs one in
+four. Five runs of a single task, or of a joint study, have as many."""
 
 Array = NDArray[np.float64]
 
@@ -98,12 +104,6 @@ def optimality_gap(scores: Array) -> Array:
     return 1.0 - mean(np.minimum(scores, 1.0))
 
 
-def worst_task(scores: Array) -> Array:
-    """Smallest of the tasks' means over runs."""
-    with _quiet():
-        return np.asarray(np.nanmin(task_means(scores), axis=-1))
-
-
 METRICS: dict[str, Callable[[Array], Array]] = {
     "iqm": iqm,
     "median": median,
@@ -173,11 +173,20 @@ def tail(*scores: Array, whole_runs: bool = False) -> float:
 
     Several matrices stand for a number made of all of them. An interval still ends at the extremes of what was drawn.
     """
-    runs = [
-        np.isfinite(of).any(axis=1).sum(keepdims=True) if whole_runs else np.isfinite(of).sum(axis=0) for of in scores
-    ]
-    counts = np.concatenate([of[of > 0] for of in runs])
+    counts = np.concatenate([_counts(of, whole_runs) for of in scores])
     return student_tail((counts - 1).sum(), widening=np.sqrt(np.mean(counts / (counts - 1))))
+
+
+def few(scores: Array, *, whole_runs: bool = False) -> bool:
+    """Whether scores ``[R, K]`` have less than :data:`FEWEST_DEGREES`: Σₖ(nₖ − 1), or n − 1 where whole runs count."""
+    return int((_counts(scores, whole_runs) - 1).sum()) < FEWEST_DEGREES
+
+
+def _counts(scores: Array, whole_runs: bool) -> NDArray[np.int64]:
+    """How many runs are drawn from: of each task that has some, or of all tasks together."""
+    present = np.isfinite(scores)
+    runs = present.any(axis=1).sum(keepdims=True) if whole_runs else present.sum(axis=0)
+    return np.asarray(runs[runs > 0])
 
 
 def student_tail(degrees: float, *, widening: float = 1.0) -> float:
@@ -208,12 +217,6 @@ def aggregates(
     drawn = resample(scores, generator("aggregate", agent), RESAMPLES, whole_runs=whole_runs)
     beyond = tail(scores, whole_runs=whole_runs)
     return {metric: _within(value, METRICS[metric](drawn), beyond) for metric, value in points.items()}
-
-
-def worst(agent: str, scores: Array, *, whole_runs: bool = False) -> Estimate:
-    """Mean of the task an agent is worst at, of scores ``[R, K]``; which that is may change with the runs drawn."""
-    rng = generator("worst task", agent)
-    return _bootstrapped(float(worst_task(scores)), worst_task, scores, rng, whole_runs=whole_runs)
 
 
 def generalisation_gap(agent: str, trained: Array, held_out: Array) -> Estimate:
@@ -257,6 +260,21 @@ def contrast(
     if ratio is not None and (samples[0] > 0).all():
         ratio = _within(ratio.estimate, samples[1] / samples[0], beyond)
     return (single[0], single[1]), Contrast(difference, ratio)
+
+
+def difference(first: Estimate, second: Estimate) -> Estimate:
+    """The first minus the second of two independent numbers, with an interval made of theirs.
+
+    Each bound is as far away as both of those that push it there together, √(a² + b²) (Zou and Donner 2008,
+    "Construction of confidence limits about effect measures: a general approach"). Intervals that overlap a little
+    may leave their difference no doubt; that they are apart asks for more than 95 %.
+    """
+    value = first.estimate - second.estimate
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Estimate(value)
+    below = np.hypot(first.estimate - first.low, second.high - second.estimate)
+    above = np.hypot(first.high - first.estimate, second.estimate - second.low)
+    return Estimate(value, float(value - below), float(value + above))
 
 
 def _within(value: float, samples: Array, beyond: float) -> Estimate:
@@ -310,14 +328,57 @@ def probability_of_improvement(
     # One task at a time: [B, R, R, K] would not fit.
     per_task = [improvement(drawn[0][..., [k]], drawn[1][..., [k]]) for k in range(x.shape[1])]
     low, high = percentile_interval(np.mean(per_task, axis=0), tail(x, y, whole_runs=whole_runs))
+    below, above = _unseen(x, y, whole_runs=whole_runs)
+    low = value - np.hypot(value - low, below) if below else low
+    high = value + np.hypot(high - value, above) if above else high
     return Estimate(value, float(low), float(high))
 
 
-def permutation_test(agents: tuple[str, str], scores: tuple[Array, Array], *, whole_runs: bool = False) -> float:
+def _unseen(x: Array, y: Array, *, whole_runs: bool) -> tuple[float, float]:
+    """How far below and above a probability of improvement may lie because of tasks that drawing runs says nothing of.
+
+    On a task where every run of one agent beats every run of the other, so does it in each resample, however few they
+    are. Such tasks count with Newcombe's interval: independent of each other, or all as one where whole runs are drawn.
+    """
+    probability = np.array([float(improvement(x[:, [k]], y[:, [k]])) for k in range(x.shape[1])])
+    counts = zip(np.isfinite(x).sum(axis=0), np.isfinite(y).sum(axis=0), strict=True)
+    away = np.array([_from_the_edge(int(runs_x), int(runs_y)) for runs_x, runs_y in counts])
+    below, above = (
+        float(of.sum() if whole_runs else np.sqrt((of**2).sum())) / len(away)
+        for of in (np.where(probability == edge, away, 0.0) for edge in (1.0, 0.0))
+    )
+    return below, above
+
+
+def _from_the_edge(runs_x: int, runs_y: int) -> float:
+    """1 − the lower end of the interval of P(X > Y) where all runs of X beat all of Y: 0.36 for five runs each.
+
+    Newcombe's score interval (2006, "Confidence intervals for an effect size measure based on the Mann-Whitney
+    statistic, part 2", method 5) of an estimate θ̂: the θ with
+
+        (θ̂ − θ)² = z² θ(1 − θ)/(nₓn_y) · [1 + ((nₓ + n_y)/2 − 1) · ((1 − θ)/(2 − θ) + θ/(1 + θ))].
+    """
+    z = float(scipy.stats.norm.isf((1 - CONFIDENCE) / 2))
+
+    def excess(theta: float) -> float:
+        spread = 1 + ((runs_x + runs_y) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return (1 - theta) - z**2 * theta * spread / (runs_x * runs_y)
+
+    return 1 - float(scipy.optimize.brentq(excess, 0.0, 1.0))
+
+
+def permutations(pairs: int) -> int:
+    """How often labels are permuted in each of the tests of so many pairs: more than 20 pairs need more."""
+    return max(PERMUTATIONS, PERMUTATIONS_PER_PAIR * pairs)
+
+
+def permutation_test(
+    agents: tuple[str, str], scores: tuple[Array, Array], *, whole_runs: bool = False, times: int = PERMUTATIONS
+) -> float:
     """p-value, two-sided, of the hypothesis that the runs of two agents ``[R, K]`` on a task could be exchanged.
 
     The statistic is the probability of improvement; labels are permuted within each task, or for whole runs. The
-    smallest value it can give is 1/(:data:`PERMUTATIONS` + 1), and with three runs each on one task 0.1.
+    smallest value it can give is 1/(``times`` + 1), and with three runs each on one task 0.1.
     """
     common = np.isfinite(scores[0]).any(axis=0) & np.isfinite(scores[1]).any(axis=0)
     x, y = (of[:, common] for of in scores)
@@ -325,21 +386,21 @@ def permutation_test(agents: tuple[str, str], scores: tuple[Array, Array], *, wh
     is_x = np.arange(len(both)) < len(x)
     rng = generator("permutation", *agents)
     strata = [slice(None)] if whole_runs else [slice(k, k + 1) for k in range(both.shape[1])]
-    effects = [_permuted_effects(both[:, of], is_x, rng) for of in strata]
+    effects = [_permuted_effects(both[:, of], is_x, rng, times) for of in strata]
     effect = np.abs(np.concatenate(effects, axis=1).mean(axis=1))
     # Rounding must not tell apart what is equal by symmetry.
     return float((effect >= effect[0] - 1e-12).mean())
 
 
-def _permuted_effects(both: Array, is_x: NDArray[np.bool_], rng: np.random.Generator) -> Array:
-    """P(X > Y) − ½ ``[1 + PERMUTATIONS, K]`` of runs ``both`` ``[R, K]``: as labelled by ``is_x``, then permuted.
+def _permuted_effects(both: Array, is_x: NDArray[np.bool_], rng: np.random.Generator, times: int) -> Array:
+    """P(X > Y) − ½ ``[1 + times, K]`` of runs ``both`` ``[R, K]``: as labelled by ``is_x``, then permuted.
 
     From rank sums (Mann and Whitney): with nₓ and n_y runs it is (Σ ranks of X − nₓ(nₓ + 1)/2)/(nₓ n_y) − ½.
     """
     present = np.isfinite(both).any(axis=1)
     both, is_x = both[present], is_x[present]
     ranks = scipy.stats.rankdata(both, axis=0, nan_policy="omit")
-    shuffled = rng.permuted(np.broadcast_to(is_x, (PERMUTATIONS, len(is_x))), axis=1)
+    shuffled = rng.permuted(np.broadcast_to(is_x, (times, len(is_x))), axis=1)
     labels = np.concatenate([is_x[None], shuffled])
     counted = np.isfinite(both)
     num_x = labels @ counted.astype(float)

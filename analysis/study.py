@@ -53,6 +53,8 @@ class Task:
     protocol: Protocol
     engine: str = "native"
     """What simulated it."""
+    options: str = ""
+    """What its environment was asked for beyond that, such as images or hidden goals, as canonical JSON."""
 
     @property
     def domain(self) -> str:
@@ -299,6 +301,7 @@ def task_of(record: Record) -> Task:
     """One entry of a ``tasks`` list, as ``study.json`` and ``cell.json`` hold it."""
     protocol = record.record("protocol")
     low, high = protocol.number("low"), protocol.number("high")
+    options = record.record("options").content if "options" in record.content else {}
     if not low < high:
         raise ResultsError(
             f"{record.path}: protocol {protocol.text('name')!r} has low {low:g}, not below high {high:g}"
@@ -315,6 +318,7 @@ def task_of(record: Record) -> Task:
             high=high,
         ),
         engine=record.text("engine") if "engine" in record.content else "native",
+        options=json.dumps(dict(options), sort_keys=True) if options else "",
     )
 
 

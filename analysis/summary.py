@@ -18,7 +18,7 @@ from analysis.published import PublishedCurve, published_curves
 from analysis.scores import AXES, AgentScores, Array, agent_scores
 from analysis.seeds import Prediction, Separation
 from analysis.stats import Band, Estimate
-from analysis.study import Task
+from analysis.study import SweepPoint, Task
 from analysis.videos import Video, videos
 
 
@@ -81,6 +81,8 @@ class Breadth:
     """How one agent does beyond its final average: while it trains, and on the task it is worst at.
 
     ``area`` is the IQM of the areas under the learning curves, divided by their length; None where there is no curve.
+    ``worst`` is the mean of the task named, with the interval that this task has: which task is the worst was chosen
+    after seeing the runs, so it was a little unlucky.
     """
 
     agent: str
@@ -163,9 +165,27 @@ class Summary:
         return tuple(sorted(self.complete_agents, key=lambda a: (-self.aggregates[a]["iqm"].estimate, a)))
 
     @property
+    def sweep_points(self) -> tuple[SweepPoint, ...]:
+        """Points of the sweep that may be compared: of agents with runs on every task."""
+        sweep = self.results.study.sweep
+        return () if sweep is None else tuple(point for point in sweep.points if point.agent in self.complete_agents)
+
+    @property
+    def steps_differ(self) -> bool:
+        """Whether some task is scored at different environment steps of different agents."""
+        steps: dict[str, set[int]] = {}
+        for of in self.scores.values():
+            for task, step in of.final_steps.items():
+                steps.setdefault(task, set()).add(step)
+        return any(len(found) > 1 for found in steps.values())
+
+    @property
     def separations(self) -> list[Separation]:
-        """How many seeds would set neighbours in the ranking apart."""
-        return seeds.separations(self.ranking, self.scores, self.predictions)
+        """How many seeds would tell neighbours in the ranking apart, of those that are scored at the same steps."""
+        iqms = {agent: of["iqm"] for agent, of in self.aggregates.items()}
+        joint = self.results.study.mode == "joint"
+        found = seeds.separations(self.ranking, self.scores, iqms, self.predictions, whole_runs=joint)
+        return [s for s in found if self.scores[s.agent].final_steps == self.scores[s.rival].final_steps]
 
 
 def summarise(results: Results, env_step: int | None = None) -> Summary:
@@ -175,7 +195,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     scores = {agent: of for agent, of in found.items() if of.num_tasks}
     complete = {agent: of for agent, of in scores.items() if of.num_tasks == len(of.tasks)}
     curves = {agent: efficiency.curve(of, whole_runs=joint) for agent, of in complete.items() if of.steps.size}
-    other_axes = _other_axes(results, complete, joint)
+    other_axes = _other_axes(results, complete, joint, env_step)
     thresholds = _thresholds(scores)
     predictions = {agent: seeds.predict(of, whole_runs=joint) for agent, of in complete.items()}
     insides = diagnostics.read(results)
@@ -236,10 +256,12 @@ def _thresholds(scores: dict[str, AgentScores]) -> Array:
     return np.asarray(np.arange(0, best + step, step).round(2), dtype=np.float64)
 
 
-def _other_axes(results: Results, complete: dict[str, AgentScores], joint: bool) -> dict[str, dict[str, Curve]]:
+def _other_axes(
+    results: Results, complete: dict[str, AgentScores], joint: bool, env_step: int | None
+) -> dict[str, dict[str, Curve]]:
     found = {}
     for axis in AXES[1:]:
-        scores = {agent: agent_scores(results, agent, axis=axis) for agent in complete}
+        scores = {agent: agent_scores(results, agent, env_step, axis=axis) for agent in complete}
         curves = {
             agent: efficiency.curve(of, whole_runs=joint)
             for agent, of in scores.items()
@@ -270,9 +292,14 @@ def _breadth(scores: dict[str, AgentScores], joint: bool) -> list[Breadth]:
     for agent, of in scores.items():
         areas = of.areas
         area = stats.aggregate(f"{agent}\x1farea", "iqm", areas, whole_runs=joint) if np.isfinite(areas).any() else None
-        where = of.tasks[int(np.nanargmin(stats.task_means(of.final)))]
-        found.append(Breadth(agent, area, where, stats.worst(agent, of.final, whole_runs=joint)))
+        column = int(np.nanargmin(stats.task_means(of.final)))
+        found.append(Breadth(agent, area, of.tasks[column], _task_mean(of, column)))
     return found
+
+
+def _task_mean(scores: AgentScores, column: int) -> Estimate:
+    """Mean normalised score of one task, with its interval."""
+    return stats.aggregate(f"{scores.agent}\x1f{scores.tasks[column]}", "mean", scores.final[:, [column]])
 
 
 def _domains(results: Results, scores: dict[str, AgentScores], joint: bool) -> list[DomainScore]:
@@ -342,8 +369,7 @@ def _scores_of(tasks: Sequence[Task], scores: dict[str, AgentScores]) -> list[Ta
         for agent, of in scores.items():
             runs = int(of.runs_per_task[index])
             if runs:
-                column = of.final[:, [index]]
-                normalised = stats.aggregate(f"{agent}\x1f{task.name}", "mean", column)
+                normalised = _task_mean(of, index)
                 raw = _raw(task, normalised)
                 found.append(TaskScore(agent, task, of.final_steps[task.name], runs, raw, normalised.estimate))
     return found

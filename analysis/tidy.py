@@ -26,6 +26,9 @@ _ALIASES = {
 }  # fmt: skip
 """What other tools call the columns."""
 
+LARGEST = 2**53
+"""Whole numbers below this are floats of their own."""
+
 _KEYS = ["agent", "task", "seed", "env_step"]
 _OPTIONAL = ("seconds", "updates")
 _NAMES = ("agent", "task", *(old for old, new in _ALIASES.items() if new in ("agent", "task")))
@@ -136,9 +139,10 @@ def _numbers(frame: pd.DataFrame, column: str, where: str, *, whole: bool = Fals
     numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
     wrong = numbers.isna() & frame[column].notna() if not finite else ~np.isfinite(numbers)
     if whole:
-        wrong |= (numbers < 0) | (numbers != numbers.round())
+        # beyond, different whole numbers are one float, and their rows would be taken for one run's
+        wrong |= (numbers < 0) | (numbers != numbers.round()) | (numbers >= LARGEST)
     if wrong.any():
-        found, kind = frame[column][wrong].iloc[0], "whole number from 0" if whole else "number"
+        found, kind = frame[column][wrong].iloc[0], "whole number from 0 and below 2⁵³" if whole else "number"
         raise ResultsError(f"{where}: {column!r} in row {_row(wrong)} is {found}, expected a finite {kind}")
     return numbers.astype(int) if whole else numbers
 

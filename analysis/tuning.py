@@ -171,7 +171,7 @@ def sensitivity(search: Search, field: Field) -> Sensitivity | None:
 
 
 def notes(agents: Sequence[str], tuned: Sequence[Tuned]) -> list[str]:
-    """A sentence where some agents of a study were tuned and others less or not at all."""
+    """A sentence where some agents of a study were tuned and others with fewer environment steps or not at all."""
     if not tuned:
         return []
     budgets = ", ".join(f"{of.agent} {of.trials} trials ({of.env_steps:,} environment steps)" for of in tuned)
@@ -180,10 +180,16 @@ def notes(agents: Sequence[str], tuned: Sequence[Tuned]) -> list[str]:
         return [
             f"Not every agent was tuned, which favours those that were: {budgets}; not tuned: {', '.join(untuned)}."
         ]
-    spent = ([of.trials for of in tuned], [of.env_steps for of in tuned], [of.hours for of in tuned])
-    if any(max(amounts) <= ALIKE * min(amounts) for amounts in spent):
+    if _alike([of.env_steps for of in tuned]):
         return []
-    return [f"Agents were tuned with unequal budgets, which favours those with more: {budgets}."]
+    spent: dict[str, list[float]] = {"trials": [of.trials for of in tuned], "hours": [of.hours for of in tuned]}
+    same = [name for name, amounts in spent.items() if _alike(amounts)]
+    told = f"as many {' and '.join(same)}, but unequal environment steps" if same else "unequal budgets"
+    return [f"Agents were tuned with {told}, which favours those with more: {budgets}."]
+
+
+def _alike(amounts: Sequence[float]) -> bool:
+    return max(amounts) <= ALIKE * min(amounts)
 
 
 def read_search(folder: Path) -> Search:

@@ -96,8 +96,7 @@ def by_protocol(summary: Summary) -> Figure | None:
 
 def sweep(summary: Summary) -> Figure | None:
     """IQM against the swept value, one line per agent that is swept."""
-    found = summary.results.study.sweep
-    points = [] if found is None else [p for p in found.points if p.agent in summary.aggregates]
+    found, points = summary.results.study.sweep, summary.sweep_points
     if found is None or not points:
         return None
     values = list(dict.fromkeys(point.value for point in points))

@@ -14,9 +14,16 @@ from analysis.wording import AXIS_NAMES, INTERVAL, NO_INTERVAL
 def efficiency(summary: Summary) -> Table:
     """Steps-to-score ratios of the aggregate, along every axis."""
     found = [s for s in summary.speedups if s.task is None]
-    shown = {(s.axis, s.agent, s.reference): speedup_text(s) for s in found}
-    learned = {s.reference: _goal(s) for s in found if s.axis == "env_step"}
-    targets = {agent: learned[agent] for agent in summary.curves if agent in learned}
+    # Finished runs end at different updates and seconds, and so may the score to reach: the head has that of the first
+    # axis, in environment steps where there is one.
+    goals: dict[str, str] = {}
+    for s in found:
+        goals.setdefault(s.reference, _goal(s))
+    targets = {agent: goals[agent] for agent in summary.curves if agent in goals}
+    shown = {
+        (s.axis, s.agent, s.reference): speedup_text(s) + ("" if _goal(s) == goals[s.reference] else f" to {_goal(s)}")
+        for s in found
+    }
     rows = tuple(
         (AXIS_NAMES[axis].capitalize(), agent, *(shown.get((axis, agent, reference), "") for reference in targets))
         for axis in dict.fromkeys(s.axis for s in found)
@@ -64,10 +71,12 @@ def _speedup_record(s: Speedup) -> dict[str, object]:
 
 def speedup_text(s: Speedup) -> str:
     """``2.1× [1.6, 3.0]``; ``not reached (below 0.5×)`` where the agent never gets there, ``at least 10.0×`` where it
-    does by its first evaluation."""
-    if np.isinf(s.ratio):
-        return "there from the start" if np.isinf(s.above) else f"at least {s.above:.2f}×"
+    does by its first evaluation, or the interval where not all resamples do."""
     ratio = f"{s.ratio:.2f}×" if s.ratio > 0 else f"not reached (below {s.below:.2f}×)"
+    if np.isinf(s.ratio):
+        if s.low is None or np.isinf(s.low):
+            return "there from the start" if np.isinf(s.above) else f"at least {s.above:.2f}×"
+        ratio = "there at the first evaluation"
     if s.high == 0 or (s.high is None and s.ratio == 0):
         return ratio
     if s.low is None or s.high is None:

@@ -1,9 +1,10 @@
-"""The first sentence of a report: who leads, and whether the intervals are apart. It never claims more."""
+"""The first sentence of a report: who leads, and whether for certain. It never claims more."""
 
 from __future__ import annotations
 
 import math
 
+from analysis import stats
 from analysis.efficiency import Speedup
 from analysis.stats import Estimate
 from analysis.summary import Summary
@@ -20,12 +21,18 @@ def headline(summary: Summary) -> str:
     if len(ranked) == 1:
         return f"{leader}'s IQM is {_shown(value)}; no other agent has results on every task to compare it with."
     rival_value, rival = ranked[1]
+    steps = [summary.scores[agent].scored_at for agent in (leader, rival)]
+    if summary.scores[leader].final_steps != summary.scores[rival].final_steps:
+        return (
+            f"{leader}'s IQM is {_shown(value)} at {steps[0]} environment steps, {rival}'s {_shown(rival_value)} at "
+            f"{steps[1]}, the highest of {len(ranked)} agents; scored at different steps, they are not compared."
+        )
     if value.estimate == rival_value.estimate:
         return f"{leader} and {rival} share the highest IQM, {_shown(value)} and {_shown(rival_value)}."
     digits = 2 if f"{value.estimate:.2f}" != f"{rival_value.estimate:.2f}" else 4
     return (
         f"{leader}'s IQM {_shown(value, digits)} lies above {rival}'s {_shown(rival_value, digits)}, the next of "
-        f"{len(ranked)} agents; {_verdict(value, rival_value)}."
+        f"{len(ranked)} agents; {_verdict(value, rival_value, digits)}{_caveat(summary, leader, rival)}."
     )
 
 
@@ -35,12 +42,22 @@ def _shown(value: Estimate, digits: int = 2) -> str:
     return f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
 
-def _verdict(leader: Estimate, rival: Estimate) -> str:
-    if leader.low is None or rival.high is None:
+def _verdict(leader: Estimate, rival: Estimate, digits: int) -> str:
+    lead = stats.difference(leader, rival)
+    if lead.low is None:
         return "with a single run per task there is no interval, so this does not show that it is better"
-    if leader.low > rival.high:
-        return "the intervals are apart"
-    return "the intervals overlap, so this study does not separate the two"
+    if lead.low > 0:
+        return f"the difference, {_shown(lead, digits)}, leaves out 0"
+    return f"the difference, {_shown(lead, digits)}, may be none, so their IQMs do not separate the two"
+
+
+def _caveat(summary: Summary, *agents: str) -> str:
+    """That an interval of a handful of numbers promises more than it holds; nothing where there is none or enough."""
+    joint = summary.results.study.mode == "joint"
+    known = all(summary.aggregates[agent]["iqm"].low is not None for agent in agents)
+    if not known or not any(stats.few(summary.scores[agent].final, whole_runs=joint) for agent in agents):
+        return ""
+    return ", but intervals of so few runs miss the truth more often than they say"
 
 
 def speedup_sentences(summary: Summary) -> list[str]:
@@ -56,17 +73,24 @@ def _sentence(s: Speedup) -> str:
         goal = f"{s.reference}'s IQM {s.target:.2f} at {s.cut_at:,.0f} steps"
     if s.ratio == 0:
         return f"{s.agent} does not reach {goal} within the steps of this study."
+    interval, without = _interval(s)
     if math.isinf(s.ratio):
         least = f", with at least {s.above:.1f}× fewer environment steps" if 1 < s.above < math.inf else ""
+        if s.low is not None and math.isfinite(s.low):  # not in every resample, so nothing bounds the ratio
+            return f"{s.agent} reaches {goal} by its first evaluation; times fewer environment steps:{interval}."
         return f"{s.agent} reaches {goal} by its first evaluation{least}."
-    slower = s.ratio < 1
-    interval, without = "", "; one run allows no interval"
-    if s.low is not None and s.high is not None:
-        low, high = (s.high, s.low) if slower else (s.low, s.high)
-        interval, without = f" [{_bound(low, slower)}, {_bound(high, slower)}]", ""
-    if slower:
+    if s.ratio < 1:
         return f"{s.agent} needs {1 / s.ratio:.1f}×{interval} as many environment steps to reach {goal}{without}."
     return f"{s.agent} reaches {goal} with {s.ratio:.1f}×{interval} fewer environment steps{without}."
+
+
+def _interval(s: Speedup) -> tuple[str, str]:
+    """The bounds in brackets, and what stands at the end of the sentence where there are none."""
+    if s.low is None or s.high is None:
+        return "", "; one run allows no interval"
+    slower = s.ratio < 1
+    low, high = (s.high, s.low) if slower else (s.low, s.high)
+    return f" [{_bound(low, slower)}, {_bound(high, slower)}]", ""
 
 
 def _bound(ratio: float, slower: bool) -> str:

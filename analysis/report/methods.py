@@ -34,9 +34,10 @@ def paragraph(summary: Summary) -> str:
         "2015); agents are compared by the probability of improvement with permutation tests, adjusted for all pairs "
         "(Holm 1979).",
     ]
-    diverged = sum(of.diverged for of in summary.scores.values())
-    if diverged:
-        sentences.append(f"{_number(diverged, 'diverged run')} count as 0 from the divergence on.")
+    # a joint run diverges once, on however many tasks
+    if diverged := sum(cell.state == "diverged" for cell in summary.results.cells):
+        verb = "counts" if diverged == 1 else "count"
+        sentences.append(f"{_number(diverged, 'diverged run')} {verb} as 0 from the divergence on.")
     if commits := sorted({commit for cell in summary.results.cells if cell.counts for commit in cell.commits}):
         sentences.append(f"Code: m3po-bench, commit {_listed(commits)}.")
     return " ".join(sentence for sentence in sentences if sentence)

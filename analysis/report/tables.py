@@ -20,15 +20,18 @@ from analysis.wording import INTERVAL, NO_INTERVAL, SCORES, interval
 def protocols(summary: Summary) -> Table:
     """The rules of measuring, one row per protocol."""
     study = summary.results.study
-    measures = [task.measure for task in study.evaluated]
-    rows = [
+    measures = [(*task.measure, task.options) for task in study.evaluated]
+    rows: list[tuple[object, ...]] = [
         (p.name, engine, SCORES.get(p.score, p.score), p.low, p.high, p.action_repeat, p.decisions,
-         measures.count((p, engine)))
-        for p, engine in study.measures
+         measures.count((p, engine, options)), options)
+        for p, engine, options in dict.fromkeys(measures)
     ]  # fmt: skip
-    header = ("Protocol", "Engine", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks")
+    header: tuple[str, ...] = (
+        "Protocol", "Engine", "Score", "0 means", "1 means", "Action repeat", "Decisions", "Tasks", "Options"
+    )  # fmt: skip
+    shown = slice(None if any(task.options for task in study.evaluated) else -1)
     run = "What a score is" if summary.results.tabular else "How an episode is run, and what its score is"
-    return _plain("protocols", f"{run} normalised by.", header, rows, 3)
+    return _plain("protocols", f"{run} normalised by.", header[shown], [row[shown] for row in rows], 3)
 
 
 def aggregates(summary: Summary) -> Table:
@@ -89,8 +92,12 @@ def probability_of_improvement(summary: Summary) -> Table:
     shown = {(i.x, i.y): f"{interval(i.value)}, p = {_p_value(i.adjusted)}" for i in summary.improvements}
     caption = (
         "Probability that a run of the row's agent beats a run of the column's on the same task, averaged over tasks, "
-        f"with {INTERVAL} interval; p of a permutation test that the two are alike, adjusted for all pairs (Holm)."
+        f"with {INTERVAL} interval (Newcombe's on tasks where all runs are apart); p of a permutation test that the "
+        "two are alike, adjusted for all pairs (Holm)."
     )
+    if summary.steps_differ:
+        at = ", ".join(f"{agent} at {of.scored_at}" for agent, of in summary.scores.items())
+        caption += f" Agents are scored at different environment steps, so this is no verdict: {at}."
     rows = tuple((x, *(shown.get((x, y), "") for y in summary.agents)) for x in summary.agents)
     return Table("probability_of_improvement", caption, pd.DataFrame(records), ("Agent", *summary.agents), rows)
 
@@ -113,7 +120,8 @@ def breadth(summary: Summary) -> Table:
     )
     caption = (
         "Area under the learning curve divided by its length (IQM over runs and tasks) and the mean score of the task "
-        f"an agent is worst at, normalised, with {INTERVAL} intervals."
+        f"an agent is worst at, normalised, with {INTERVAL} intervals. That of the worst task is the task's own; "
+        "chosen as the worst, it was a little unlucky too."
     )
     return Table(
         "breadth", caption, pd.DataFrame(records), ("Agent", "Area under the curve", "Worst task", "Which"), rows
@@ -135,8 +143,8 @@ def separations(summary: Summary) -> Table:
     records = [vars(s) for s in summary.separations]
     rows = tuple((s.agent, s.rival, str(s.seeds), _needed(s)) for s in summary.separations)
     caption = (
-        f"How many seeds would set the {INTERVAL} intervals of neighbours in the ranking apart, should their IQM and "
-        "their spread stay as they are."
+        f"How many seeds would do for the {INTERVAL} interval of the difference of two neighbours in the ranking to "
+        "leave out 0, should their IQM and their spread stay as they are."
     )
     return Table("separations", caption, pd.DataFrame(records), ("Agent", "Next", "Seeds now", "Seeds needed"), rows, 2)
 
@@ -266,20 +274,20 @@ def generalisation(summary: Summary) -> Table:
 
 def sweep(summary: Summary) -> Table:
     """IQM against the swept value."""
-    found = summary.results.study.sweep
-    points = [] if found is None else [p for p in found.points if p.agent in summary.aggregates]
+    found, points = summary.results.study.sweep, summary.sweep_points
     records = [
         {"agent": p.base, "value": p.value, **_columns(summary.aggregates[p.agent]["iqm"]),
-         "runs": num_runs(summary.scores[p.agent].final)}
+         "runs": num_runs(summary.scores[p.agent].final), "env_step": summary.scores[p.agent].env_step}
         for p in points
     ]  # fmt: skip
     key = "" if found is None else found.key
-    shown = {(p.base, str(p.value)): interval(summary.aggregates[p.agent]["iqm"], 3) for p in points}
+    steps = {summary.scores[p.agent].scored_at for p in points}
+    at = {p.agent: f" at {summary.scores[p.agent].scored_at}" if len(steps) > 1 else "" for p in points}
+    shown = {(p.base, str(p.value)): interval(summary.aggregates[p.agent]["iqm"], 3) + at[p.agent] for p in points}
     values, bases = dict.fromkeys(str(p.value) for p in points), dict.fromkeys(p.base for p in points)
     rows = tuple((value, *(shown.get((base, value), "missing") for base in bases)) for value in values)
-    caption = (
-        f"IQM of the normalised score against {key} at the same number of environment steps, with {INTERVAL} interval."
-    )
+    same = f"at {min(steps)} environment steps" if len(steps) == 1 else "at the environment steps that each has come to"
+    caption = f"IQM of the normalised score against {key}, {same}, with {INTERVAL} interval."
     return Table("sweep", caption, pd.DataFrame(records), (key, *bases), rows)
 
 

@@ -301,13 +301,17 @@ def comparison_view(comparison: Comparison) -> View:
         table.add_column(name, justify="left" if name in ("agent", "task") else "right", overflow="fold")
     for change in comparison.changes:
         table.add_row(*_change_row(change))
+    stars = (
+        "No star where a side has few runs: single tasks and joint studies need five each. Of rows in which nothing "
+        "changed about one in twenty has a star by chance."
+    )
     settings = "\n".join(comparison.settings) or "nothing differs in what was asked for"
     data = {
         "settings": list(comparison.settings),
         "tasks": list(comparison.tasks),
         "changes": [asdict(change) | {"apart": change.apart} for change in comparison.changes],
     }
-    return View(data, Group(Text(settings), table))
+    return View(data, Group(Text(settings), table, Text(stars)))
 
 
 def _change_row(change: Change) -> list[str]:

@@ -39,6 +39,7 @@ class Synthetic:
     held_out: Sequence[tuple[str, dict[str, Any]]] = ()
     engines: Mapping[str, str] = field(default_factory=dict)
     family: str = "toy"
+    options: Mapping[str, Any] = field(default_factory=dict)
     settings: Sequence[dict[str, Any]] = ()
     sweep: dict[str, Any] | None = None
     starts: bool = False
@@ -156,7 +157,8 @@ class Synthetic:
 
     def _task(self, name: str) -> dict[str, Any]:
         protocol = dict((*self.tasks, *self.held_out))[name]
-        return {**task(name, protocol), "family": self.family, "engine": self.engines.get(name, "native")}
+        own = {"family": self.family, "engine": self.engines.get(name, "native"), "options": dict(self.options)}
+        return {**task(name, protocol), **own}
 
     def _scores(self, cell: dict[str, Any], entry: dict[str, Any], env_step: int) -> list[float]:
         protocol, fraction = entry["protocol"], env_step / self.env_steps

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analysis.frame import load
+from analysis.report import efficiency_tables
 from analysis.scores import agent_scores
 from analysis.summary import summarise
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
@@ -48,6 +50,30 @@ def test_ratios_along_every_axis(tmp_path: Path) -> None:
     assert found["seconds", None, "m3po", "dreamerv3"] == pytest.approx(4)
     for name, _ in TASKS:
         assert found["env_step", name, "m3po", "ppo"] == pytest.approx(2)
+
+
+def test_a_report_at_a_step_ends_there_along_every_axis(tmp_path: Path) -> None:
+    """By hand: 4,000 of 10,000 steps, at a tenth of a second each, are 400 seconds, and m3po is at 0.4 there."""
+    folder = write(tmp_path, seconds={"m3po": 0.1, "ppo": 0.01, "dreamerv3": 0.2})
+    curves = summarise(load(folder), env_step=4_000).other_axes["seconds"]
+    assert curves["m3po"].steps[-1] == 400
+    assert curves["m3po"].estimate[-1] == pytest.approx(0.4)
+    assert summarise(load(folder)).other_axes["seconds"]["m3po"].steps[-1] == 1_000
+
+
+def test_a_goal_that_differs_along_an_axis_is_named(tmp_path: Path) -> None:
+    """ppo ends at 0.5 along both axes; then, along seconds alone, at 0.25."""
+    found = summarise(load(write(tmp_path, seconds={"m3po": 0.1, "ppo": 0.01, "dreamerv3": 0.2})))
+    table = efficiency_tables.efficiency(found)
+    assert "ppo's 0.500" in table.header
+    assert not any(" to " in cell for row in table.rows for cell in row)
+    moved = [replace(s, target=0.25) if (s.axis, s.reference) == ("seconds", "ppo") else s for s in found.speedups]
+    table = efficiency_tables.efficiency(replace(found, speedups=moved))
+    column = table.header.index("ppo's 0.500")
+    (steps,) = (row[column] for row in table.rows if row[:2] == ("Environment steps", "m3po"))
+    (seconds,) = (row[column] for row in table.rows if row[:2] == ("Seconds of training", "m3po"))
+    assert "to" not in steps
+    assert seconds.endswith(" to ppo's 0.250")
 
 
 def test_results_that_do_not_know_their_updates_have_no_such_axis(tmp_path: Path) -> None:
@@ -93,6 +119,19 @@ def test_area_worst_task_and_domains(tmp_path: Path) -> None:
     assert (breadth.worst_task, breadth.worst.estimate) == ("walker-run", pytest.approx(0.4))
     # the family of the synthetic tasks is one; those of the control suite are told apart by what moves
     assert summary.domains == []
+
+
+def test_the_worst_task_has_its_own_interval(tmp_path: Path) -> None:
+    """Seeds end at 0.1, 0.5, 0.9 on each of three tasks alike: the worst of three redrawn means would lie far lower."""
+    study = Synthetic(tmp_path, tasks=TASKS, score=lambda agent, seed, task, fraction: (0.1 + 0.4 * seed) * fraction)
+    summary = summarise(load(study.write()))
+    for item in summary.breadth:
+        (own,) = (t for t in summary.task_scores if (t.agent, t.task.name) == (item.agent, item.worst_task))
+        assert item.worst.low is not None
+        assert item.worst.high is not None
+        assert (item.worst.low * 1000, item.worst.high * 1000) == pytest.approx((own.raw.low, own.raw.high))
+        # three runs of a single task: their range
+        assert (item.worst.low, item.worst.high) == pytest.approx((0.1, 0.9))
 
 
 def test_domains_of_the_control_suite(tmp_path: Path) -> None:

@@ -41,6 +41,17 @@ def test_differences_and_ratios_are_of_the_aggregates(tmp_path: Path) -> None:
     assert [change.task for change in changes if change.agent == "ppo"] == [None, "cartpole-swingup", "reach-v3"]
 
 
+@pytest.mark.parametrize(("seeds", "of_all", "of_one"), [(3, True, False), (5, True, True), (2, False, False)])
+def test_few_runs_get_no_star(tmp_path: Path, seeds: int, of_all: bool, of_one: bool) -> None:
+    """All differ by 0.2, with a spread of 0.01 a seed. Two tasks of three runs have 4 degrees of freedom, one has 2."""
+    before, after = (
+        load(Synthetic(tmp_path / str(level), score=flat(level), seeds=range(seeds)).write()) for level in (0.4, 0.6)
+    )
+    changes = compare(before, after).changes
+    assert {change.apart for change in changes if change.task is None} == {of_all}
+    assert {change.apart for change in changes if change.task is not None} == {of_one}
+
+
 def test_nothing_changed_is_nothing_apart(tmp_path: Path) -> None:
     found = between(tmp_path, score=flat(0.4))
     assert not found.settings
@@ -76,7 +87,13 @@ def test_tasks_of_another_protocol_are_left_out(tmp_path: Path) -> None:
     other = RETURN | {"action_repeat": 1, "decisions": 1000}
     found = between(tmp_path, tasks=[("cartpole-swingup", other), ("reach-v3", SUCCESS)])
     assert found.tasks == ("reach-v3",)
-    assert "tasks measured by another protocol or engine, left out: cartpole-swingup" in found.settings
+    left_out = "tasks measured by another protocol or engine or with other options, left out: cartpole-swingup"
+    assert left_out in found.settings
+
+
+def test_hidden_goals_are_not_compared_with_goals_that_are_seen(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="no task measured alike in common"):
+        between(tmp_path, options={"goals": "hidden"})
 
 
 def test_nothing_in_common_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,11 @@ def test_what_is_there_at_the_first_evaluation_may_have_been_so_before() -> None
     assert found.ratio == pytest.approx(400 / 175)
     assert (found.low, found.high) == (pytest.approx(400 / 175), INF)
     assert steps_text(steps_to_score(half, 0.5)) == "200 [≤ 100, 200]"
+    # there at once, but not in all resamples
+    assert (
+        speedup_text(replace(found, ratio=INF, low=0.0))
+        == "there at the first evaluation [not reached, no upper limit]"
+    )
     # before training there is nothing before
     start = speedup(Curve("a", STEPS, a.estimate), Curve("b", STEPS, b.estimate))
     assert start is not None

@@ -40,6 +40,14 @@ def test_states_are_counted_and_named(study: Synthetic) -> None:
     ]
 
 
+def test_seconds_of_different_machines_are_told(study: Synthetic) -> None:
+    change(study, PPO.format(0), provenance={"commit": "c0ffee", "cpu": "Babbage", "cores": 4, "device": "cpu"})
+    assert told(study) == [
+        "Seconds of training are of different machines and not to be compared: Abacus, 2 cores, trained on cpu; "
+        "Babbage, 4 cores, trained on cpu."
+    ]
+
+
 def test_a_single_run_is_told(study: Synthetic) -> None:
     study.suite, study.seeds = "single", [3]
     study.write()

@@ -9,7 +9,7 @@ import pytest
 from analysis.frame import load
 from analysis.published import PublishedCurve, published_curves, sources
 from analysis.report.study import render
-from analysis.report.tables import published
+from analysis.report.tables import protocols, published
 from analysis.study import Protocol, Study, Task
 from analysis.summary import summarise
 from tests.analysis.synthetic import RETURN, Synthetic
@@ -56,6 +56,18 @@ def test_other_rules_are_never_comparable() -> None:
     assert not any(c.comparable for c in found)
     same = published_curves(study(Task("walker-walk", "dm_control", DMC)))
     assert {c.source.file: c.comparable for c in same} == {"tdmpc2.csv.gz": True, "dreamerv3.csv.gz": False}
+
+
+def test_what_was_seen_as_images_is_not_compared_with_what_was_seen_as_states(tmp_path: Path) -> None:
+    made = Synthetic(
+        tmp_path, ("m3po",), tasks=[("walker-walk", RETURN)], family="dm_control", env_steps=100_000, every=10_000,
+        options={"observation": "pixels"},
+    )  # fmt: skip
+    summary = summarise(load(made.write()))
+    assert summary.published
+    assert not any(c.comparable for c in summary.published)
+    table = protocols(summary)
+    assert dict(zip(table.header, table.rows[0], strict=True))["Options"] == '{"observation": "pixels"}'
 
 
 def test_a_curve_goes_one_point_beyond_the_budget_and_has_steps_of_all_runs_only() -> None:

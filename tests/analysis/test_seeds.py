@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import scipy.stats
 
 from analysis.scores import AgentScores
-from analysis.seeds import NUMBERS, predict, separations
+from analysis.seeds import NUMBERS, Prediction, predict, separations
+from analysis.stats import Estimate, aggregate
 
 
 def agent(name: str, final: np.ndarray) -> AgentScores:
     runs, tasks = final.shape
     names = tuple(f"task-{k}" for k in range(tasks))
-    return AgentScores(name, tuple(range(runs)), names, final, dict.fromkeys(names, 1), np.empty(0), np.empty(0), 0)
+    return AgentScores(name, tuple(range(runs)), names, final, dict.fromkeys(names, 1), np.empty(0), np.empty(0))
+
+
+def iqms(scores: Mapping[str, AgentScores]) -> dict[str, Estimate]:
+    return {name: aggregate(name, "iqm", of.final) for name, of in scores.items()}
 
 
 def test_the_width_is_that_of_student_for_normal_scores() -> None:
@@ -39,7 +46,7 @@ def test_neighbours_come_apart_with_enough_seeds() -> None:
     spread = np.linspace(-0.1, 0.1, 5)[:, None] * np.ones(3)
     scores = {name: agent(name, level + spread) for name, level in (("a", 0.5), ("b", 0.9), ("c", 0.55), ("d", 0.501))}
     predictions = {name: predict(of) for name, of in scores.items()}
-    first, second, third = separations("bcda", scores, predictions)
+    first, second, third = separations("bcda", scores, iqms(scores), predictions)
     assert (first.agent, first.rival, first.seeds, first.needed) == ("b", "c", 5, 5)
     assert (second.agent, second.rival) == ("c", "d")
     assert second.needed is not None
@@ -49,4 +56,17 @@ def test_neighbours_come_apart_with_enough_seeds() -> None:
 
 def test_an_agent_without_intervals_is_left_out() -> None:
     scores = {"a": agent("a", np.array([[0.1], [0.2]])), "b": agent("b", np.array([[0.9]]))}
-    assert separations("ba", scores, {name: predict(of) for name, of in scores.items()}) == []
+    assert separations("ba", scores, iqms(scores), {name: predict(of) for name, of in scores.items()}) == []
+
+
+def test_seeds_needed_are_those_the_first_sentence_asks_for() -> None:
+    """Overlapping intervals whose difference leaves out 0 are apart; three whole runs are too few in any case."""
+    scores = {name: agent(name, np.zeros((3, 2))) for name in "ab"}
+    now = {"a": Estimate(0.71, 0.66, 0.75), "b": Estimate(0.6, 0.5, 0.67)}  # 0.11 − √(0.05² + 0.07²) > 0
+    predictions = {
+        name: [Prediction(name, seeds, of.low or 0, of.high or 0) for seeds in NUMBERS] for name, of in now.items()
+    }
+    (found,) = separations("ab", scores, now, predictions)
+    assert (found.seeds, found.needed) == (3, 3)
+    (found,) = separations("ab", scores, now, predictions, whole_runs=True)
+    assert (found.seeds, found.needed) == (3, 5)  # n − 1 is 4

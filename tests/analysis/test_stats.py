@@ -133,6 +133,56 @@ def test_coverage_by_simulation(runs: int, draw: str) -> None:
     assert 0.91 - 0.04 * (draw == "failing now and then") < np.mean(hits) < 0.99
 
 
+@pytest.mark.parametrize(("runs", "least", "most"), [(3, 0.63, 0.85), (5, 0.87, 0.98)])
+def test_coverage_of_whole_runs_by_simulation(runs: int, least: float, most: float) -> None:
+    """Three runs on ten tasks are three numbers: as of a single task their interval is about their range.
+
+    The bounds are three standard errors of a share of 200 around 0.75 and 0.93: √(0.75 × 0.25 / 200) = 3.1 %.
+    """
+    rng = np.random.default_rng(11)
+    hits = []
+    for _ in range(200):
+        scores = rng.normal(0.5, 0.1, (runs, 10))
+        samples = stats.iqm(stats.resample(scores, rng, 400, whole_runs=True))
+        low, high = stats.percentile_interval(samples, stats.tail(scores, whole_runs=True))
+        hits.append(low <= 0.5 <= high)
+    assert least < np.mean(hits) < most
+
+
+def test_few_runs_by_hand() -> None:
+    # degrees of freedom: tasks × (runs − 1), or runs − 1 where whole runs are drawn; 4 are enough
+    assert stats.few(np.zeros((3, 1)))
+    assert not stats.few(np.zeros((3, 2)))
+    assert not stats.few(np.zeros((5, 1)))
+    assert stats.few(np.zeros((4, 50)), whole_runs=True)
+    assert not stats.few(np.zeros((5, 50)), whole_runs=True)
+    assert stats.few(np.array([[1.0, 2.0], [1.0, NAN], [1.0, NAN], [1.0, NAN]]))  # 3 + 0
+
+
+def test_the_interval_of_a_difference_by_hand() -> None:
+    # 0.7 − 0.4; below √(0.03² + 0.04²) = 0.05, above √(0.12² + 0.05²) = 0.13
+    found = stats.difference(stats.Estimate(0.7, 0.67, 0.82), stats.Estimate(0.4, 0.35, 0.44))
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.3, 0.25, 0.43))
+    assert stats.difference(stats.Estimate(0.7), stats.Estimate(0.4, 0.35, 0.44)).low is None
+
+
+@pytest.mark.parametrize("runs", [5, 10])
+def test_agents_that_are_alike_are_seldom_told_apart(runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most about 5 times in 100; three standard errors of a share of 200: √(0.05 × 0.95 / 200) = 1.5 %."""
+    monkeypatch.setattr(stats, "RESAMPLES", 300)
+    rng = np.random.default_rng(12)
+    told = 0
+    for trial in range(200):
+        both = [
+            stats.aggregate(f"{trial} {of}", "iqm", rng.normal(0.5, 0.1, (runs, 10)), whole_runs=True) for of in "xy"
+        ]
+        found = stats.difference(*both)
+        assert found.low is not None
+        assert found.high is not None
+        told += not found.low <= 0 <= found.high
+    assert told / 200 < 0.1
+
+
 def test_whole_runs_cover_correlated_tasks_where_strata_do_not() -> None:
     rng = np.random.default_rng(7)
     hits = np.zeros(2)
@@ -173,6 +223,43 @@ def test_a_pair_and_its_mirror_add_up_to_one() -> None:
     assert there.low is not None
     assert back.high is not None
     assert there.low + back.high == pytest.approx(1, abs=1e-9)
+
+
+def test_runs_that_are_all_apart_leave_the_interval_open() -> None:
+    """Newcombe's equation by hand: with z = 1.96 and five runs each θ = 0.643 solves
+    1 − θ = 0.357 = 1.96² × 0.643/25 × [1 + 4 × (0.357/1.357 + 0.643/1.643)] = 0.0988 × 3.618.
+    """
+    above, below = np.arange(5.0)[:, None] + 10, np.arange(5.0)[:, None]
+    one = stats.probability_of_improvement(("x", "y"), (above, below))
+    assert (one.estimate, one.low, one.high) == (1, pytest.approx(0.643, abs=0.001), 1)
+    mirror = stats.probability_of_improvement(("y", "x"), (below, above))
+    assert (mirror.estimate, mirror.low, mirror.high) == (0, 0, pytest.approx(0.357, abs=0.001))
+    # four independent tasks halve the distance; four views of the same runs do not
+    four = (above + np.zeros(4), below + np.zeros(4))
+    assert stats.probability_of_improvement(("x", "y"), four).low == pytest.approx(1 - 0.357 / 2, abs=0.001)
+    whole = stats.probability_of_improvement(("x", "y"), four, whole_runs=True)
+    assert whole.low == pytest.approx(0.643, abs=0.001)
+    # won on one task, lost on the other: both could be closer, 0.357/2 on either side
+    split = stats.probability_of_improvement(("x", "y"), (np.hstack([above, below]), np.hstack([below, above])))
+    assert (split.estimate, split.low, split.high) == (
+        0.5,
+        *(pytest.approx(0.5 + d, abs=0.001) for d in (-0.1785, 0.1785)),
+    )
+
+
+def test_the_interval_of_a_probability_near_one_covers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P(X > Y) = Φ(2.66/√2) = 0.97 for normal scores 2.66 apart: two thirds of samples of four runs are all apart."""
+    monkeypatch.setattr(stats, "RESAMPLES", 200)
+    rng, truth = np.random.default_rng(2), float(scipy.stats.norm.cdf(2.66 / np.sqrt(2)))
+    held = 0
+    for trial in range(150):
+        scores = rng.normal(2.66, 1, (4, 1)), rng.normal(0, 1, (4, 1))
+        found = stats.probability_of_improvement((f"x{trial}", "y"), scores)
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= truth <= found.high
+    # three standard errors of a share of 150: √(0.95 × 0.05 / 150) = 1.8 %
+    assert held / 150 > 0.89
 
 
 def test_the_permutation_test_is_exact() -> None:

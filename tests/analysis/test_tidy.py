@@ -233,6 +233,11 @@ def test_two_columns_that_mean_the_same_are_refused(tmp_path: Path, other: str) 
         (table().drop(columns="seed"), "expected one column 'seed', found agent, task, env_step, score"),
         (table().drop(columns="score"), "expected a column score or return or"),
         (table(seed=0.5), "'seed' in row 1 is 0.5, expected a finite whole number from 0"),
+        # as a float it is 2⁵³, the seed before it
+        (
+            table(seed=2**53 + 1),
+            "'seed' in row 1 is 9007199254740993, expected a finite whole number from 0 and below 2⁵³",
+        ),
         (table(score=["x"] + [1.0] * 23), "'score' in row 1 is x, expected a finite number"),
         (table(score=[1.0] * 23 + [np.inf]), "'score' in row 24 is inf, expected a finite number"),
         (table(agent=["a", None] * 12), "'agent' is empty in row 2"),

@@ -93,9 +93,14 @@ def _tuned(agent: str, trials: int, env_steps: int, hours: float) -> Tuned:
 
 
 def test_unequal_tuning_is_said() -> None:
-    ppo, m3po = _tuned("ppo", 16, 1000, 1.0), _tuned("m3po", 16, 900, 4.0)
+    ppo, m3po = _tuned("ppo", 16, 1000, 1.0), _tuned("m3po", 16, 950, 4.0)
     assert notes(("ppo", "m3po"), ()) == []
-    assert notes(("ppo", "m3po"), (ppo, m3po)) == [], "as many trials each"
+    assert notes(("ppo", "m3po"), (ppo, m3po)) == [], "as many trials and steps each"
+    (pruned,) = notes(("ppo", "m3po"), (ppo, _tuned("m3po", 16, 400, 4.0)))
+    assert pruned == (
+        "Agents were tuned with as many trials, but unequal environment steps, which favours those with more: "
+        "ppo 16 trials (1,000 environment steps), m3po 16 trials (400 environment steps)."
+    )
     (missing,) = notes(("ppo", "m3po"), (ppo,))
     assert "not tuned: m3po" in missing
     (unequal,) = notes(("ppo", "m3po"), (ppo, _tuned("m3po", 32, 4000, 4.0)))

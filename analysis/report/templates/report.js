@@ -13,8 +13,11 @@ function svg(name, attributes, parent, text) {
 
 // ---- tables: a click on a column's head sorts by it, another one the other way round
 
+const SECONDS = { s: 1, min: 60, h: 3600 };
+
 function sortValue(cell) {
-  const text = cell.textContent.trim();
+  const text = cell.textContent.trim(), time = text.match(/^(\d+(?:\.\d+)?) (s|min|h)$/);
+  if (time) return Number(time[1]) * SECONDS[time[2]]; // 90 s are less than 30 min
   const number = text.replace(/,(?=\d{3})/g, "").match(/-?\d+(\.\d+)?/);
   return cell.classList.contains("name") || !number ? text.toLowerCase() : Number(number[0]);
 }

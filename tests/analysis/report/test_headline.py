@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from analysis.efficiency import Speedup
@@ -22,9 +23,16 @@ def told(summary: Summary, **iqm: Estimate) -> str:
     [
         (
             Estimate(0.3, 0.25, 0.36),
-            "lies above ppo's 0.30 [0.25, 0.36], the next of 2 agents; the intervals are apart.",
+            # by hand: 0.71 − 0.30, below √(0.05² + 0.06²) = 0.078, above √(0.04² + 0.05²) = 0.064
+            "above ppo's 0.30 [0.25, 0.36], the next of 2 agents; the difference, 0.41 [0.33, 0.47], leaves out 0.",
         ),
-        (Estimate(0.6, 0.5, 0.66), "the intervals overlap, so this study does not separate the two."),
+        # 0.11 − √(0.05² + 0.07²) = 0.024: intervals that overlap a little, and yet a difference
+        (Estimate(0.6, 0.5, 0.67), "the difference, 0.11 [0.02, 0.22], leaves out 0."),
+        # 0.05 − √(0.05² + 0.06²) = −0.028
+        (
+            Estimate(0.66, 0.6, 0.72),
+            "the difference, 0.05 [-0.03, 0.12], may be none, so their IQMs do not separate the two.",
+        ),
         (Estimate(0.6), "with a single run per task there is no interval, so this does not show that it is better."),
     ],
 )
@@ -32,6 +40,31 @@ def test_two_agents(summary: Summary, ppo: Estimate, ending: str) -> None:
     sentence = told(summary, m3po=Estimate(0.71, 0.66, 0.75), ppo=ppo)
     assert sentence.startswith("m3po's IQM 0.71 [0.66, 0.75] lies above ppo's 0.")
     assert sentence.endswith(ending)
+
+
+def test_agents_at_different_steps_get_no_verdict(summary: Summary) -> None:
+    behind = replace(summary.scores["ppo"], final_steps=dict.fromkeys(summary.scores["ppo"].final_steps, 5_000))
+    aggregates = {"m3po": {"iqm": Estimate(0.71, 0.66, 0.75)}, "ppo": {"iqm": Estimate(0.3, 0.25, 0.36)}}
+    made = replace(summary, scores={"m3po": summary.scores["m3po"], "ppo": behind}, aggregates=aggregates)
+    assert headline(made) == (
+        "m3po's IQM is 0.71 [0.66, 0.75] at 10,000 environment steps, ppo's 0.30 [0.25, 0.36] at 5,000, the highest of "
+        "2 agents; scored at different steps, they are not compared."
+    )
+    assert made.separations == []
+
+
+@pytest.mark.parametrize(("runs", "few"), [(2, True), (4, True), (5, False)])
+def test_few_whole_runs_are_said_to_be_few(summary: Summary, runs: int, few: bool) -> None:
+    """Of a joint study n runs have n − 1 degrees of freedom, however many tasks; four are enough."""
+    study = replace(summary.results.study, mode="joint")
+    final = np.linspace(0.4, 0.6, runs)[:, None] * np.ones(2)
+    scores = {agent: replace(summary.scores[agent], final=final) for agent in ("m3po", "ppo")}
+    aggregates = {
+        agent: {"iqm": value}
+        for agent, value in (("m3po", Estimate(0.71, 0.66, 0.75)), ("ppo", Estimate(0.3, 0.2, 0.4)))
+    }
+    made = replace(summary, results=replace(summary.results, study=study), scores=scores, aggregates=aggregates)
+    assert headline(made).endswith(", but intervals of so few runs miss the truth more often than they say.") == few
 
 
 def test_the_leader_is_who_leads(summary: Summary) -> None:
@@ -104,3 +137,14 @@ def test_what_happened_before_the_first_evaluation_is_only_bounded() -> None:
     # evaluated so late that nothing follows on who was sooner
     late = replace(there, above=0.8)
     assert _sentence(late) == "a reaches b's final IQM 0.40 by its first evaluation."
+
+
+def test_a_lead_at_the_first_evaluation_is_as_uncertain_as_its_resamples() -> None:
+    """Some resamples are never there: "at least 10.0×" would be a bound that the data do not give."""
+    inf = float("inf")
+    unsure = Speedup("a", "b", 0.4, inf, 0.0, inf, below=1.0, above=10.0)
+    assert _sentence(unsure) == (
+        "a reaches b's final IQM 0.40 by its first evaluation; times fewer environment steps: [not reached, there at "
+        "the first evaluation]."
+    )
+    assert _sentence(replace(unsure, low=2.5)).endswith(": [2.5, there at the first evaluation].")

@@ -39,6 +39,14 @@ def test_a_joint_study_with_one_task_held_out_says_so(tmp_path: Path) -> None:
     assert "2,000 resamples, of whole runs," in text
 
 
+def test_a_joint_run_that_diverged_is_one_run(tmp_path: Path) -> None:
+    study = Synthetic(tmp_path, mode="joint", tasks=[("a", RETURN), ("b", RETURN)])
+    study.write()
+    study.write_cell(study.cells[0], state="diverged", last=5_000)
+    text = paragraph(summarise(load(study.folder)))
+    assert "1 diverged run counts as 0 from the divergence on." in text
+
+
 def test_a_table_says_nothing_of_training_and_evaluation() -> None:
     rows = [
         {"agent": a, "task": "t", "seed": seed, "env_step": step, "score": step + seed}

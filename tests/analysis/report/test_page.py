@@ -68,6 +68,14 @@ def test_a_click_on_a_head_sorts_by_number_and_another_one_turns_it_round(page: 
     assert page.locator(f"{AGGREGATES} th[aria-sort=descending]").inner_text().startswith("IQM")
 
 
+def test_times_sort_by_their_length(page: playwright.Page) -> None:
+    compute = "table:has(caption:text('What training cost'))"
+    cells = page.locator(f"{compute} tbody tr td:nth-child(3)")
+    cells.evaluate_all("(cells) => cells.forEach((of, i) => { of.textContent = ['30 min', '3.1 h', '90 s'][i]; })")
+    page.locator(f"{compute} th button", has_text="Training time").click()
+    assert column(page, compute, 3) == ["90 s", "30 min", "3.1 h"]
+
+
 def test_names_sort_as_words(page: playwright.Page) -> None:
     page.locator(f"{AGGREGATES} th button", has_text="Agent").click()
     assert column(page, AGGREGATES, 1) == [ODD, "m3po", "ppo"]

@@ -137,5 +137,22 @@ def test_a_sweep_is_a_table_and_a_figure(tmp_path: Path) -> None:
         ("1", "0.300 [0.300, 0.300]", "0.300 [0.300, 0.300]"),
         ("8", "0.500 [0.500, 0.500]", "missing"),
     )
+    assert "at 10,000 environment steps" in table.caption
     write(study.folder)
     assert (study.folder / "report" / "figures" / "sweep.png").stat().st_size > 5_000
+
+
+def test_a_sweep_under_way_says_at_which_steps(tmp_path: Path) -> None:
+    """One value is half way and one has runs on one task of two only: the first says so, the second is no point."""
+    agents = ("m3po-h-1", "m3po-h-2", "m3po-h-3")
+    points = [{"agent": agent, "base": "m3po", "value": int(agent[-1])} for agent in agents]
+    study = Synthetic(tmp_path, agents=agents, sweep={"key": "h", "points": points}, score=lambda *_: 0.5)
+    study.write()
+    for cell in study.cells:
+        if cell["agent"] == "m3po-h-2":
+            study.write_cell(cell, state="running", last=5_000)
+        elif cell["agent"] == "m3po-h-3" and cell["tasks"] == ["reach-v3"]:
+            study.write_cell(cell, state="failed", last=0)
+    table = tables.sweep(summarise(load(study.folder)))
+    assert table.rows == (("1", "0.500 [0.500, 0.500] at 10,000"), ("2", "0.500 [0.500, 0.500] at 5,000"))
+    assert "at the environment steps that each has come to" in table.caption

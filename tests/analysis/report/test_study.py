@@ -215,6 +215,23 @@ def test_joint_studies_draw_whole_runs(tmp_path: Path) -> None:
     assert document(found)["interval"]["drawn"] == "whole runs"
 
 
+def test_a_study_under_way_says_that_agents_are_at_different_steps(study: Synthetic) -> None:
+    for cell in study.cells:
+        if cell["agent"] == "ppo":
+            study.write_cell(cell, state="running", last=4_000)
+    text = (write(study.folder).parent / "report.md").read_text()
+    assert "no verdict: m3po at 10,000, ppo at 4,000, dreamerv3 at 10,000." in text
+    assert "![Probability that a run of one agent beats a run of another on the same task. Agents are scored at" in text
+
+
+def test_what_intervals_cover_is_said_of_this_mode(tmp_path: Path, page: Path) -> None:
+    study = Synthetic(tmp_path, mode="joint", tasks=(("a", RETURN), ("b", SUCCESS)), every=5_000)
+    joint = (write(study.write()).parent / "report.md").read_text()
+    per_task = (page.parent / "report.md").read_text()
+    assert ("82 to 97 times" in per_task, "82 to 97 times" in joint) == (True, False)
+    assert ("n runs are n numbers" in per_task, "n runs are n numbers" in joint) == (False, True)
+
+
 def test_a_disk_that_cannot_be_written_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_report, "render", lambda summary: {"report.json": b"{}"})
     (tmp_path / "taken").write_text("")
