@@ -6,7 +6,7 @@ not finished, from their beginning.
 
 from __future__ import annotations
 
-import os
+import secrets
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +20,7 @@ from m3po.bench.study import StudyFolder
 __all__ = ["Packed", "pack"]
 
 SUFFIX = ".tar.xz"
-LEFT_OUT = frozenset({"checkpoints", "videos", "report", "lock"})
+LEFT_OUT = frozenset({"checkpoints", "videos", "report", "report.lock", "lock"})
 """Names of what is large, can be made again, or belongs to a process; below ``tuning`` they may name an agent."""
 
 
@@ -52,7 +52,7 @@ def pack(study: StudyFolder, out: Path | None = None) -> Packed:
         raise StoreError(f"{links[0]} is a link, and links are not packed; put what it leads to in its place")
     cells = [CellFolder(found.parent) for found in sorted(folder.rglob("cell.json"))]
     unfinished = {cell.path for cell in cells if cell.status().state not in FINAL}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     with explained("write", path):
         try:
             with tarfile.open(temporary, "w:xz") as archive:

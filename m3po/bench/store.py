@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -83,7 +84,7 @@ def fsync(path: Path) -> None:
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace a file as a whole: readers see the old or the new one, never a part. Raises :class:`StoreError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # process ids are unique to one host only
     with explained("write", path):
         try:
             with temporary.open("w", encoding="utf-8", newline="\n") as file:

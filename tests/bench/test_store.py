@@ -89,6 +89,22 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path], "the temporary file is gone"
 
 
+def test_two_hosts_whose_processes_have_one_id_do_not_take_each_others_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace, others = tmp_path / "status.json", Path.replace, [{"host": 2}]
+
+    def while_the_other_writes(self: Path, target: Path) -> Path:
+        if others:
+            write_json(path, others.pop())
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", while_the_other_writes)
+    write_json(path, {"host": 1})
+    assert read_json(path) == {"host": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_damaged_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "cell.json").write_text('{"id": ')
     with pytest.raises(StoreError, match=r"cell\.json is damaged"):
