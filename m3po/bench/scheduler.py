@@ -187,6 +187,10 @@ def _after(folder: CellFolder, code: int, before: CellStatus) -> CellStatus:
     status = folder.live_status(before.env_steps)  # one that ended at once, when asked twice, still says it runs
     if EXIT_CODES.get(status.state) == code:
         return status
+    if status.state in FINAL:  # all of it is written; what the process died of afterwards is none of the cell's
+        with suppress(OSError), folder.log.open("a", encoding="utf-8") as log:
+            log.write(f"the cell was {status.state} before its process {_how(code)}\n")
+        return status
     cause = _cause(code, status, _last_words(folder.log))
     status = status.model_copy(update={"state": "failed", "message": cause, "eta_seconds": None})
     # a full disk: the summary says so all the same, and the next run finds the cell unfinished
@@ -210,8 +214,11 @@ def _cause(code: int, status: CellStatus, last_words: str) -> str:
         )
     if code > 0 and last_words:
         return f"its process ended with exit code {code}; log.txt in its folder ends with: {last_words}"
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return f"its process {how} without a word; see log.txt in its folder"
+    return f"its process {_how(code)} without a word; see log.txt in its folder"
+
+
+def _how(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _last_words(log: Path) -> str:

@@ -97,6 +97,16 @@ def test_a_worker_that_dies_without_a_word_is_a_failure_with_its_reason(
     assert folders[0].status() == statuses[folders[0].id], "it is written down too"
 
 
+@pytest.mark.parametrize("state", ["done", "diverged"])
+@pytest.mark.parametrize(("code", "how"), [(-11, "was ended by SIGSEGV"), (137, "ended with exit code 137")])
+def test_a_worker_that_dies_after_its_last_word_leaves_a_finished_cell(
+    folders: list[CellFolder], state: State, code: int, how: str
+) -> None:
+    statuses = run_cells(folders[:1], FakeLauncher(_ends(state, code)), _ignore)
+    assert statuses[folders[0].id].state == folders[0].status().state == state
+    assert folders[0].log.read_text() == f"the cell was {state} before its process {how}\n"
+
+
 def test_what_a_worker_said_last_is_its_reason(folders: list[CellFolder]) -> None:
     said = "cannot lock /results/lock: no locks available; its file system has to offer file locks\n\n"
 
