@@ -6,10 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from m3po.bench.interrupt import Interrupt, Stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -324,9 +327,12 @@ def show_suite(suite: SuiteArgument, set_: SetOption = None, as_json: JsonOption
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: exits 0 all done, 1 some cells failed, 2 bad input, 3 interrupted. Our own faults show a trace."""
     try:
-        app(arguments)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to go on", err=True)
+        # what has to come to an end behind a checkpoint listens itself
+        with Interrupt().listening(patience=0):
+            app(arguments)
+    except Stopped:
+        with suppress(OSError):  # a terminal that was closed
+            typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if not isinstance(error, _user_errors()):

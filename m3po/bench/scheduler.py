@@ -5,55 +5,23 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
+from m3po.bench.interrupt import WISHES, Interrupt
 from m3po.bench.launch import Job, Launcher
 from m3po.bench.records import FINAL, CellStatus
 from m3po.bench.run import BUSY, EXIT_CODES, OUT_OF_SPACE
 from m3po.bench.session import HANG_SIGNAL, HUNG
 from m3po.bench.store import CellFolder, StoreError
 
-__all__ = ["Interrupt", "run_cells"]
+__all__ = ["run_cells"]
 
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.5
 """How often the status files of running cells are read."""
-
-
-WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""Ask to stop: Ctrl-C, an end of a job or service, a cluster's warning of one, a terminal that was closed."""
-
-
-class Interrupt:
-    """What Ctrl-C has asked for so far: nothing, a stop behind checkpoints, or an end at once.
-
-    ``announce`` tells the user that the first one was heard.
-    """
-
-    def __init__(self, announce: Callable[[str], None] = lambda sentence: None) -> None:
-        self.count = 0
-        self.announce = announce
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take :data:`WISHES` during the block instead of dying of them; under nohup, SIGHUP is none."""
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            self.count += 1
-
-        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        numbers = [number for number in WISHES if not (number == signal.SIGHUP and ignored)]
-        previous = {number: signal.signal(number, handle) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
 
 Watch = Callable[[Mapping[str, CellStatus]], None]
 

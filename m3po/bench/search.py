@@ -19,11 +19,11 @@ from optuna.trial import Trial, TrialState
 from rich.console import Console
 
 from m3po.bench.experiment import run_folders
+from m3po.bench.interrupt import Interrupt
 from m3po.bench.ledger import cost_of, needed, write_ledger
 from m3po.bench.problem import Problem
 from m3po.bench.provenance import gather
 from m3po.bench.records import FINAL, Cell, CellStatus, normalised_score
-from m3po.bench.scheduler import Interrupt
 from m3po.bench.store import CellFolder
 from m3po.bench.trials import ended, requeue, running, sampler, suggest, turn
 
@@ -78,9 +78,14 @@ class Search:
         self.interrupt = Interrupt(self.console.print)
 
     def run(self) -> bool:
-        """Run trials until the budget of the search is spent, by whomever; true when interrupted."""
-        while not self.interrupt.count and (attempts := self.ask()) is not None:
-            self.run_batch(attempts)
+        """Run trials until the budget of the search is spent, by whomever; true when interrupted.
+
+        A wish to stop that comes while trials are asked for or told waits until that is written down; a second one
+        does not.
+        """
+        with self.interrupt.listening(patience=1):
+            while not self.interrupt.count and (attempts := self.ask()) is not None:
+                self.run_batch(attempts)
         return self.interrupt.count > 0
 
     def ask(self) -> list[Attempt] | None:
@@ -93,8 +98,7 @@ class Search:
             if not room and not running(self.study, self.folder):
                 return None
         if not room:
-            with self.interrupt.listening():
-                time.sleep(WAIT_SECONDS)
+            time.sleep(WAIT_SECONDS)
         return [attempt for attempt in attempts if attempt is not None]
 
     @property

@@ -328,16 +328,23 @@ def test_joint_cells_record_every_task(make_cell: MakeCell) -> None:
     assert math.isfinite(status.last_score)
 
 
-def test_signals_stop_a_worker_behind_a_checkpoint(make_cell: MakeCell) -> None:
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_signals_stop_a_worker_behind_a_checkpoint(make_cell: MakeCell, number: signal.Signals) -> None:
     folder = make_cell(agents="{nudge: {pause: 0.05}}")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "m3po.bench.run", str(folder.path)], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
-    )
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "m3po.bench.run", str(folder.path)],
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
     wait_for(lambda: folder.status().env_step > 20)
-    process.send_signal(signal.SIGUSR1)
+    process.send_signal(number)
     assert process.wait(timeout=10) == 3
     status = folder.live_status()
-    assert (status.state, status.message) == ("preempted", "stopped by SIGUSR1; run again to go on")
+    assert (status.state, status.message) == ("preempted", f"stopped by {number.name}; run again to go on")
     checkpoint = Checkpoints(folder.path / "checkpoints").newest()
     assert checkpoint is not None
     assert checkpoint.env_step == status.env_step > 20
@@ -361,7 +368,8 @@ def test_a_supervised_worker_stops_when_its_parent_is_gone(make_cell: MakeCell) 
 def test_a_supervised_worker_stops_when_it_is_told_to_and_a_signal_beside_it_is_no_second(
     make_cell: MakeCell, signal_first: bool
 ) -> None:
-    folder = make_cell(agents="{nudge: {pause: 0.5}}")  # both come within one update
+    # both come within one update: a status shows the last one's end within a second
+    folder = make_cell(agents="{nudge: {pause: 2}}")
     job = LocalLauncher(1).start(folder)
     wait_for(lambda: folder.status().env_step > 4, seconds=60)
     asked = [job.stop, lambda: job.process.send_signal(signal.SIGTERM)]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from m3po.bench.interrupt import Interrupt
 from m3po.bench.records import CellStatus, State
 from m3po.bench.run import BUSY, OUT_OF_SPACE
-from m3po.bench.scheduler import Interrupt, run_cells
+from m3po.bench.scheduler import run_cells
 from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite

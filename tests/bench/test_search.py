@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
@@ -16,12 +18,13 @@ from optuna.trial import Trial, TrialState
 from rich.console import Console
 
 from analysis.tuning import read_search
+from m3po.bench.interrupt import Stopped
 from m3po.bench.ledger import needed
 from m3po.bench.problem import Problem
 from m3po.bench.records import Cell, CellStatus
 from m3po.bench.search import Search
 from m3po.bench.store import CellFolder, StoreError
-from m3po.bench.trials import SAMPLERS, ended, open_study, working
+from m3po.bench.trials import SAMPLERS, ended, open_study, suggest, working
 from suites.catalog import load_suite
 from suites.errors import SuiteError
 from suites.spec import Tuning
@@ -109,6 +112,46 @@ def test_an_interruption_changes_no_proposal(
     assert rates[0] == 0.05, "the configuration as it stands comes first"
 
 
+def test_a_signal_while_a_trial_is_asked_for_stops_the_search_politely(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(tmp_path, make_problem({"trials": 3}))
+    lost: list[int] = []
+    monkeypatch.setattr("m3po.bench.search.suggest", _signalled(suggest, signal.SIGUSR1))
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: lost.append(number))
+    try:
+        assert search.run(), "it was interrupted"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert lost == []
+    assert [trial.state for trial in search.study.trials] == [TrialState.COMPLETE], "what was asked for is told"
+
+
+def test_a_second_signal_ends_a_search_that_is_stuck(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(tmp_path, make_problem({"trials": 3}))
+    monkeypatch.setattr("m3po.bench.search.suggest", _signalled(suggest, signal.SIGUSR1, signal.SIGTERM))
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN), signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(Stopped):
+            search.run()
+    finally:
+        signal.signal(signal.SIGUSR1, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def _signalled(call: Callable[..., Any], *numbers: signal.Signals) -> Callable[..., Any]:
+    """``call``, during which these signals come."""
+
+    def disturbed(*arguments: Any) -> Any:
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        return call(*arguments)
+
+    return disturbed
+
+
 def _die_in_a_trial(folder: Path, problem: Problem, **attributes: Any) -> Trial:
     """What is left of a worker that died in a trial."""
     study = open_study(folder, problem)
@@ -168,7 +211,7 @@ def test_workers_share_the_trials(make_search: MakeSearch, make_problem: MakePro
 
 def _work(search: Search) -> None:
     """What :meth:`Search.run` does, which a thread may not while it waits: signals are the main thread's."""
-    search.interrupt.listening = nullcontext  # type: ignore[method-assign]
+    search.interrupt.listening = lambda patience: nullcontext()  # type: ignore[method-assign]
     search.run()
 
 
