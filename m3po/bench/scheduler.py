@@ -15,7 +15,7 @@ from m3po.bench.launch import Job, Launcher
 from m3po.bench.records import FINAL, CellStatus
 from m3po.bench.run import BUSY, EXIT_CODES, OUT_OF_SPACE
 from m3po.bench.session import HANG_SIGNAL, HUNG
-from m3po.bench.store import CellFolder, StoreError
+from m3po.bench.store import FREE_SPACE, CellFolder, StoreError
 
 __all__ = ["run_cells"]
 
@@ -171,7 +171,7 @@ def _after(folder: CellFolder, code: int, before: CellStatus) -> CellStatus:
 def _cause(code: int, status: CellStatus, last_words: str) -> str:
     """Why a worker ended, for the user; ``last_words`` of its log."""
     if code == OUT_OF_SPACE:
-        return "no space left on the disk; free some space and run the same command again"
+        return f"no space left on the disk; {FREE_SPACE}"
     if code in (HUNG, -HANG_SIGNAL, 128 + HANG_SIGNAL):
         return "an environment hangs in a step; log.txt shows where. Run the same command again to go on"
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):

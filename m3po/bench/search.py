@@ -6,6 +6,7 @@ the pruners of curves, all cells up to one rung after the other, each going on f
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -24,8 +25,8 @@ from m3po.bench.ledger import cost_of, needed, write_ledger
 from m3po.bench.problem import Problem
 from m3po.bench.provenance import gather
 from m3po.bench.records import FINAL, Cell, CellStatus, normalised_score
-from m3po.bench.store import CellFolder
-from m3po.bench.trials import ended, requeue, running, sampler, suggest, turn
+from m3po.bench.store import FREE_SPACE, CellFolder
+from m3po.bench.trials import MOST_RETRIES, ask_again, ended, requeue, running, sampler, suggest, turn
 
 __all__ = ["Search"]
 
@@ -34,6 +35,9 @@ WAIT_SECONDS = 0.5
 
 HOPELESS = 20
 """So many trials in a row that could not even begin end the search: its space hardly meets what the agent accepts."""
+
+MISHAPS = 3
+"""So many configurations in a row that failed without a score of any cell end it too: not all can be bad."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +77,22 @@ class Search:
     device: str
     console: Console
     interrupt: Interrupt = field(init=False)
+    trouble: str = ""
+    """Why the search cannot go on here, as a sentence."""
+    _unmeasured: dict[str, Trial] = field(default_factory=dict)
+    """By their values, the latest trials in a row that failed without a score of any cell."""
 
     def __post_init__(self) -> None:
         self.interrupt = Interrupt(self.console.print)
 
     def run(self) -> bool:
-        """Run trials until the budget of the search is spent, by whomever; true when interrupted.
+        """Run trials until the budget of the search is spent, by whomever, or :attr:`trouble`; true when interrupted.
 
         A wish to stop that comes while trials are asked for or told waits until that is written down; a second one
         does not.
         """
         with self.interrupt.listening(patience=1):
-            while not self.interrupt.count and (attempts := self.ask()) is not None:
+            while not self.interrupt.count and not self.trouble and (attempts := self.ask()) is not None:
                 self.run_batch(attempts)
         return self.interrupt.count > 0
 
@@ -161,6 +169,8 @@ class Search:
         """Run trials side by side, stage by stage, until each has been told how it ended."""
         stages = [self._stages(attempt) for attempt in attempts]
         for parts in zip(*stages, strict=True):
+            if self.trouble:
+                break
             under_way = [(attempt, stage) for attempt, stage in zip(attempts, parts, strict=True) if attempt.open]
             cells = [attempt.cells[place] for attempt, stage in under_way for place in stage.cells]
             statuses = self._run_cells(cells, parts[0].until)
@@ -168,6 +178,9 @@ class Search:
                 for attempt, stage in under_way:
                     self._judge(attempt, stage, statuses, last=stage.number == len(stages[0]) - 1)
                 write_ledger(self.folder, self.problem, self.study)
+        for attempt in attempts:
+            if attempt.open:
+                self._leave(attempt)
 
     def _run_cells(self, cells: Sequence[Cell], until: int) -> dict[str, CellStatus]:
         """Run cells up to an environment step, as far as they are not there yet; returns their statuses."""
@@ -202,14 +215,47 @@ class Search:
                     self._fail(attempt, f"a task of {status.id} could not be evaluated; its log says why")
                     return
                 attempt.scores[place] = score
+            self._unmeasured.clear()
             attempt.diverged |= {place for place, status in found.items() if status.state == "diverged"}
             self._tell(attempt, stage, last=last)
         elif self.interrupt.count:
-            attempt.trial.set_user_attr("stopped", True)  # stays open: the next call goes on with its cells
-            attempt.open = False
+            self._leave(attempt)
         else:
             messages = dict.fromkeys(status.message for status in found.values() if status.state == "failed")
-            self._fail(attempt, "; ".join(messages) or "a cell did not come as far as it was to; its log says why")
+            message = "; ".join(messages) or "a cell did not come as far as it was to; its log says why"
+            if any(self._arrived(attempt.cells[place], status, stage.until) for place, status in found.items()):
+                self._unmeasured.clear()
+            elif not attempt.scores:
+                self._unmeasured[json.dumps(attempt.trial.params)] = attempt.trial
+            self._mishap(attempt, message)
+
+    def _leave(self, attempt: Attempt) -> None:
+        """Leave a trial as it is: the next call asks for it again and goes on with its cells."""
+        attempt.trial.set_user_attr("stopped", True)
+        attempt.open = False
+
+    def _mishap(self, attempt: Attempt, message: str) -> None:
+        """Cells failed, for all we know by accident: as after a kill, the trial is asked for once more."""
+        if FREE_SPACE in message:
+            self.trouble = message
+            self._leave(attempt)
+            return
+        self._fail(attempt, message)
+        if (failed := self._failed(attempt.trial)) <= MOST_RETRIES:
+            ask_again(self.study, attempt.trial, attempt.trial.params, failed)
+        if len(self._unmeasured) >= MISHAPS:
+            self.trouble = (
+                f"{len(self._unmeasured)} configurations in a row failed without a score, the last with: "
+                f"{message}; put that right and run the same command again to go on"
+            )
+            for trial in self._unmeasured.values():  # it was not their fault: none is lost
+                if self._failed(trial) > MOST_RETRIES:
+                    ask_again(self.study, trial, trial.params, 0)
+            self._unmeasured.clear()
+
+    def _failed(self, trial: Trial) -> int:
+        """How often a trial that failed has failed by now."""
+        return int(trial.user_attrs.get("attempts", 0)) + 1
 
     def _fail(self, attempt: Attempt, message: str) -> None:
         attempt.trial.set_user_attr("message", message)

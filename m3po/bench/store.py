@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from m3po.bench.records import Cell, CellStatus
 
 __all__ = [
+    "FREE_SPACE",
     "CellFolder",
     "DiskFull",
     "RowLog",
@@ -39,6 +40,10 @@ __all__ = [
 
 LOCK_PATIENCE_SECONDS = 2.0
 """How long a worker tries for a cell's lock: somebody who only looks at it holds it for microseconds."""
+
+
+FREE_SPACE = "free some space and run the same command again"
+"""How every message ends that tells of a full disk."""
 
 
 class StoreError(Exception):
@@ -57,9 +62,7 @@ def explained(doing: str, path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = os.strerror(error.errno).lower()
-            raise DiskFull(
-                f"cannot {doing} {path}: {reason}; free some space and run the same command again"
-            ) from error
+            raise DiskFull(f"cannot {doing} {path}: {reason}; {FREE_SPACE}") from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(
                 f"cannot {doing} {path}: {os.strerror(error.errno).lower()}; "

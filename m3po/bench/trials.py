@@ -38,7 +38,19 @@ from m3po.bench.store import CellFolder, StoreError, drop_torn_tail, explained, 
 from suites.errors import SuiteError
 from suites.spec import PrunerName, SamplerName, Tuning
 
-__all__ = ["STARTUP_TRIALS", "ended", "open_study", "requeue", "running", "sampler", "suggest", "turn", "working"]
+__all__ = [
+    "MOST_RETRIES",
+    "STARTUP_TRIALS",
+    "ask_again",
+    "ended",
+    "open_study",
+    "requeue",
+    "running",
+    "sampler",
+    "suggest",
+    "turn",
+    "working",
+]
 
 JOURNAL = "journal.log"
 
@@ -47,6 +59,9 @@ STARTUP_TRIALS = 5
 
 POPULATION = 10
 """Trials of one generation of NSGA-II. (ours: Optuna's 50 are more than most searches have)"""
+
+MOST_RETRIES = 1
+"""How often a trial is asked for again after an accident; what failed twice fails for reasons of its own."""
 
 SAMPLERS: Mapping[SamplerName, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
@@ -189,9 +204,15 @@ def requeue(study: optuna.Study, folder: Path) -> None:
         attempts = known.get("attempts", 0) + (0 if known.get("stopped") else 1)
         study.tell(trial.number, state=TrialState.FAIL)
         params = trial.params if "values" in known else trial.system_attrs.get("fixed_params")
-        if attempts <= 1 and params is not None:
-            again = {"names": list(params), "attempts": attempts, "default": known.get("default", False)}
-            study.enqueue_trial(params, user_attrs=again)
+        if attempts <= MOST_RETRIES and params is not None:
+            ask_again(study, trial, params, attempts)
+
+
+def ask_again(study: optuna.Study, trial: FrozenTrial | Trial, params: Mapping[str, Any], attempts: int) -> None:
+    """Queue a trial with the same values instead of one that failed for the ``attempts``-th time."""
+    default = trial.user_attrs.get("default", False)
+    again = {"names": list(params), "attempts": attempts, "default": default, "instead": trial.number}
+    study.enqueue_trial(dict(params), user_attrs=again)
 
 
 def running(study: optuna.Study, folder: Path) -> list[FrozenTrial]:
@@ -205,10 +226,13 @@ def _lives(trial: FrozenTrial, folder: Path) -> bool:
 
 
 def ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that count: all that were measured or pruned, could not work, or were killed twice."""
+    """Trials that count: all that were measured or pruned, could not work, or failed or were killed twice."""
+    repeated = {trial.user_attrs.get("instead") for trial in study.get_trials(deepcopy=False)}
 
     def counts(trial: FrozenTrial) -> bool:
         known = trial.user_attrs
+        if trial.number in repeated:
+            return False
         given_up = known.get("attempts", 0) > 0 and not known.get("stopped")
         return trial.state != TrialState.FAIL or "message" in known or given_up
 

@@ -162,6 +162,98 @@ def _die_in_a_trial(folder: Path, problem: Problem, **attributes: Any) -> Trial:
     return trial
 
 
+Failing = Callable[[Cell], str]
+"""Why a cell fails; nothing where it does not."""
+
+
+@pytest.fixture
+def make_fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Failing], None]:
+    """Has pretended cells fail, at their first step, for the reasons that a function names."""
+
+    def make(why: Failing) -> None:
+        healthy = Search._run_cells
+
+        def run_cells(self: Search, cells: Sequence[Cell], until: int) -> dict[str, CellStatus]:
+            reasons = {cell.id: why(cell) for cell in cells}
+            statuses = healthy(self, [cell for cell in cells if not reasons[cell.id]], until)
+            for name, reason in reasons.items():
+                if reason:
+                    statuses[name] = CellStatus(id=name, state="failed", env_steps=40, message=reason)
+            return statuses
+
+        monkeypatch.setattr(Search, "_run_cells", run_cells)
+
+    return make
+
+
+def test_a_trial_that_failed_by_accident_is_tried_once_more_and_counts_once(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"trials": 3}))
+    accidents = ["its process was killed"]
+    make_fail(lambda cell: accidents.pop() if accidents else "")
+    search.run()
+    trials = ended(search.study)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
+    assert (trials[0].params, trials[0].user_attrs["default"]) == ({"rate": 0.05}, True)
+    assert len(json.loads((tmp_path / "s" / "trials.json").read_text())["trials"]) == 3
+
+
+def test_a_trial_that_fails_again_counts_with_its_reason(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"trials": 3}))
+    make_fail(lambda cell: "out of memory" if cell.config["rate"] == 0.05 else "")
+    search.run()
+    assert not search.trouble
+    entries = json.loads((tmp_path / "s" / "trials.json").read_text())["trials"]
+    assert [(entry["state"], entry["message"]) for entry in entries] == [
+        ("failed", "out of memory"),
+        ("done", ""),
+        ("done", ""),
+    ]
+    assert entries[0]["default"]
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_machine_on_which_nothing_works_ends_the_search_and_costs_it_no_trial(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path, jobs: int
+) -> None:
+    broken = [True]
+    make_fail(lambda cell: "the driver is missing" if broken else "")
+    search = make_search(tmp_path / "s", make_problem({"trials": 20}), jobs)
+    search.run()
+    assert "in a row failed without a score, the last with: the driver is missing" in search.trouble
+    assert len(search.study.trials) <= 8, "it does not race through them"
+    assert ended(search.study) == []
+    tried = {trial.params["rate"] for trial in search.study.get_trials(states=(TrialState.FAIL,))}
+    assert len(tried) >= 3
+
+    broken.clear()
+    again = make_search(tmp_path / "s", make_problem({"trials": 6}), jobs)
+    again.run()
+    counted = ended(again.study)
+    assert [trial.state for trial in counted] == [TrialState.COMPLETE] * 6
+    assert tried <= {trial.params["rate"] for trial in counted}
+
+
+def test_a_full_disk_ends_the_search_at_once(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path
+) -> None:
+    full = [True]
+    make_fail(lambda cell: "no space left on the disk; free some space and run the same command again" if full else "")
+    search = make_search(tmp_path / "s", make_problem({"trials": 2}))
+    search.run()
+    assert search.trouble == "no space left on the disk; free some space and run the same command again"
+    assert len(search.study.trials) == 1
+    full.clear()
+    CellFolder(tmp_path / "s" / "workers" / search.worker).path.rename(tmp_path / "gone")  # the process has ended
+    again = make_search(tmp_path / "s", make_problem({"trials": 2}))
+    again.run()
+    assert [trial.state for trial in ended(again.study)] == [TrialState.COMPLETE] * 2
+    assert ended(again.study)[0].params == {"rate": 0.05}
+
+
 def test_a_killed_trial_is_asked_for_once_more_and_then_given_up(make_problem: MakeProblem, tmp_path: Path) -> None:
     problem = make_problem()
     for _ in range(2):
