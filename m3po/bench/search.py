@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import fmean
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
 from m3po.bench.experiment import run_folders
 from m3po.bench.interrupt import Interrupt
-from m3po.bench.ledger import cost_of, needed, write_ledger
+from m3po.bench.ledger import Cost, cost_of, needed, write_ledger
 from m3po.bench.problem import Problem
 from m3po.bench.provenance import gather
 from m3po.bench.records import FINAL, Cell, CellStatus, normalised_score
@@ -34,7 +34,10 @@ WAIT_SECONDS = 0.5
 """How often a worker without a trial of its own looks whether the others are done."""
 
 HOPELESS = 20
-"""So many trials in a row that could not even begin end the search: its space hardly meets what the agent accepts."""
+"""So many trials in a row that could not even begin end the search: its space hardly meets what the agent accepts.
+
+So do as many that only repeated earlier ones, where nothing but their cost could ever end it.
+"""
 
 MISHAPS = 3
 """So many configurations in a row that failed without a score of any cell end it too: not all can be bad."""
@@ -55,6 +58,8 @@ class Attempt:
 
     trial: Trial
     cells: Sequence[Cell]
+    before: Cost
+    """What its cells had taken when it was asked for."""
     scores: dict[int, float] = field(default_factory=dict)
     diverged: set[int] = field(default_factory=set)
     open: bool = True
@@ -77,6 +82,8 @@ class Search:
     device: str
     console: Console
     interrupt: Interrupt = field(init=False)
+    exhausted: bool = False
+    """Whether the last look found budget left and no use for it, see :data:`HOPELESS`."""
     trouble: str = ""
     """Why the search cannot go on here, as a sentence."""
     _unmeasured: dict[str, Trial] = field(default_factory=dict)
@@ -104,6 +111,11 @@ class Search:
             attempts = [self._propose() for _ in range(room)]
             write_ledger(self.folder, self.problem, self.study)
             if not room and not running(self.study, self.folder):
+                if self.exhausted:
+                    self.console.print(
+                        f"the last {HOPELESS} trials could not work or only repeated earlier ones: "
+                        "the search ends before its budget does; widen its space to find more"
+                    )
                 return None
         if not room:
             time.sleep(WAIT_SECONDS)
@@ -128,9 +140,15 @@ class Search:
         if settings.hours is not None and self._hours() >= settings.hours:
             room = 0
         last = counted[-HOPELESS:]
-        if len(last) == HOPELESS and not any("cells" in trial.user_attrs for trial in last):
+        self.exhausted = room >= 1 and len(last) == HOPELESS and not any(map(self._served, last))
+        if self.exhausted:
             room = 0
         return int(max(0, min(room, self.jobs)))  # never more than can run
+
+    def _served(self, trial: FrozenTrial) -> bool:
+        """Whether a trial brought the search nearer to its end or its user to a result."""
+        known = trial.user_attrs
+        return "cells" in known and (self.problem.settings.trials is not None or known.get("added", True))
 
     def _hours(self) -> float:
         return cost_of(self.folder, self.study.get_trials()).hours
@@ -153,7 +171,7 @@ class Search:
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         trial.set_user_attr("cells", [cell.id for cell in cells])
-        return Attempt(trial, cells)
+        return Attempt(trial, cells, cost_of(self.folder, [trial]))
 
     def _stages(self, attempt: Attempt) -> list[Stage]:
         """The parts of a trial; as many for every trial."""
@@ -259,7 +277,12 @@ class Search:
 
     def _fail(self, attempt: Attempt, message: str) -> None:
         attempt.trial.set_user_attr("message", message)
+        self._close(attempt)
         self.study.tell(attempt.trial, state=TrialState.FAIL)
+
+    def _close(self, attempt: Attempt) -> None:
+        """What is left to note of a trial that is about to be told."""
+        attempt.trial.set_user_attr("added", cost_of(self.folder, [attempt.trial]) != attempt.before)
         attempt.open = False
 
     def _arrived(self, cell: Cell, status: CellStatus, until: int) -> bool:
@@ -296,7 +319,7 @@ class Search:
         if pruned:
             trial.set_user_attr("pruned", stage.until)
         trial.set_user_attr("valid", not pruned and len(attempt.diverged) < len(attempt.cells))
-        attempt.open = False
+        self._close(attempt)
         if pruned and settings.pruner != "wilcoxon":
             self.study.tell(trial, state=TrialState.PRUNED)
         else:

@@ -407,6 +407,31 @@ def test_a_space_that_never_works_ends_the_search(
     assert [trial.state for trial in ended(search.study)] == [TrialState.COMPLETE, *[TrialState.FAIL] * 4]
 
 
+@pytest.mark.parametrize("bound", [{"hours": 1}, {"total_env_steps": 4000}])
+def test_a_space_without_anything_new_ends_a_search_that_only_cost_would_end(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: Any
+) -> None:
+    monkeypatch.setattr("m3po.bench.search.HOPELESS", 8)
+    problem = make_problem({**bound, "sampler": "random"}, seeds="1\ntune: {nudge: {batch: {choices: [2, 4]}}}")
+    search = make_search(tmp_path / "s", problem)
+    search.console = Console(file=(said := io.StringIO()), width=200)
+    search.run()
+    trials = ended(search.study)
+    assert len({trial.params["batch"] for trial in trials}) == 2
+    assert [trial.user_attrs["added"] for trial in trials[-9:]] == [True] + [False] * 8
+    assert "the last 8 trials could not work or only repeated earlier ones" in said.getvalue()
+
+
+def test_a_number_of_trials_is_run_whatever_they_repeat(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m3po.bench.search.HOPELESS", 2)
+    problem = make_problem({"trials": 7}, seeds="1\ntune: {nudge: {batch: {choices: [2]}}}")
+    search = make_search(tmp_path / "s", problem)
+    search.run()
+    assert len(ended(search.study)) == 7
+
+
 def test_seeds_of_the_suite_are_refused(make_problem: MakeProblem) -> None:
     with pytest.raises(SuiteError, match=r"tuning would use seeds of the suite \(0\); name others"):
         make_problem({"seeds": (0, 7)})
