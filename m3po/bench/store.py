@@ -122,8 +122,10 @@ def read_json(path: Path) -> Any:
 def drop_torn_tail(path: Path) -> None:
     """Cut what stands behind the last line's end, so that the next line is not glued onto it."""
     if path.exists():
-        with explained("repair", path):
-            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+        with explained("repair", path), path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            if file.read(1) not in (b"", b"\n"):
+                os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 @contextmanager

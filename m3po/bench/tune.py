@@ -22,7 +22,7 @@ from m3po.bench.problem import Problem
 from m3po.bench.search import Search
 from m3po.bench.store import explained, write_text
 from m3po.bench.study import to_yaml
-from m3po.bench.trials import open_study, turn, working
+from m3po.bench.trials import answering, open_study, turn, working
 from suites.catalog import LoadedSuite, load_suite, shipped_suites
 from suites.errors import SuiteError
 from suites.spec import Name, Tuned, Tuning
@@ -154,7 +154,7 @@ def tune_agents(
     Trials of earlier calls count, those of other processes too; one that was killed, or whose cells failed, is asked
     for again, once. Where nothing works the search is given up, with a sentence. Raises :class:`SuiteError` for a bad
     suite or agent, and :class:`m3po.bench.store.StoreError` where another search left its trials or the storage cannot
-    be opened.
+    be opened, read or written.
     """
     problems = [Problem.of(request.loaded, agent, request.settings) for agent in request.agents]
     path = out / f"{request.name}.yaml"  # says at once where there can be no such suite
@@ -181,7 +181,7 @@ def _search(
     folder = tuning_folder(results, problem.suite.name, problem.agent)
     with explained("create", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with working(folder) as worker:
+    with working(folder) as worker, answering(request.storage):
         study = open_study(folder, problem, request.storage)
         search = Search(problem, folder, study, worker, jobs, device, console)
         search.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -23,11 +24,12 @@ from m3po.bench.ledger import needed
 from m3po.bench.problem import Problem
 from m3po.bench.records import Cell, CellStatus
 from m3po.bench.search import Search
-from m3po.bench.store import CellFolder, StoreError
+from m3po.bench.store import CellFolder, DiskFull, StoreError
 from m3po.bench.trials import SAMPLERS, ended, open_study, suggest, working
 from suites.catalog import load_suite
 from suites.errors import SuiteError
 from suites.spec import Tuning
+from tests.bench.conftest import with_size_limit
 
 
 class MakeProblem(Protocol):
@@ -318,6 +320,41 @@ def test_a_torn_journal_and_a_dead_tuners_lock_are_no_obstacle(
     again = make_search(tmp_path / "s", make_problem({"trials": 3}))
     again.run()
     assert len(ended(again.study)) == 3
+
+
+def test_a_line_that_another_worker_left_torn_is_never_glued_onto(make_problem: MakeProblem, tmp_path: Path) -> None:
+    ours, theirs = open_study(tmp_path, make_problem()), open_study(tmp_path, make_problem())
+    with (tmp_path / "journal.log").open("ab") as file:
+        file.write(b'{"op_code": 4, "trial')  # it was killed here
+    ours.ask().set_user_attr("values", {"rate": 0.05})
+    for study in (ours, theirs, open_study(tmp_path, make_problem())):
+        assert study.trials[0].user_attrs["values"] == {"rate": 0.05}
+
+
+def test_a_disk_that_fills_up_in_a_search_is_told_and_the_same_command_goes_on(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    with working(tmp_path):
+        trial = open_study(tmp_path, make_problem()).ask()
+        limit = (tmp_path / "journal.log").stat().st_size + 20  # in the middle of a line
+        with pytest.raises(DiskFull, match=r"cannot append to .*journal\.log: file too large; free some space and run"):
+            with_size_limit(limit, lambda: trial.set_user_attr("values", {"rate": 0.05}))
+    search = make_search(tmp_path, make_problem({"trials": 1}))
+    search.run()
+    assert _values(search.study) == [{"rate": 0.05}]
+
+
+@pytest.mark.parametrize("method", ["read_logs", "append_logs"])
+def test_a_disk_that_fails_in_a_search_is_told(
+    make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(*arguments: object) -> Iterator[None]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    study = open_study(tmp_path, make_problem())
+    monkeypatch.setattr(f"optuna.storages.journal._file.JournalFileBackend.{method}", broken)
+    with pytest.raises(StoreError, match=r"journal\.log: Input/output error; what was told before is kept"):
+        study.ask()
 
 
 def test_a_damaged_journal_is_named(make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
