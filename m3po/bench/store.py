@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,15 @@ class RowLog:
         if self.path.exists():
             with explained("write", self.path):
                 fsync(self.path)
+
+    def set_aside(self) -> Path | None:
+        """Give the file, where there is one, a name that nobody reads; returns it. Raises :class:`StoreError`."""
+        if not self.path.exists():
+            return None
+        names = (f"{self.path.name}.old{number}" for number in chain([""], count(2)))
+        free = next(path for path in map(self.path.with_name, names) if not path.exists())
+        with explained("rename", self.path):
+            return self.path.rename(free)
 
     def keep_until(self, env_step: int) -> None:
         """Drop a torn last line and all rows newer than ``env_step`` (−1 drops all). Raises :class:`StoreError`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,21 @@ def test_a_start_whose_work_was_lost_leaves_no_trace(make_cell: MakeCell, monkey
     monkeypatch.setattr(run, "gather", lambda device: {"commit": "kept"})
     assert run_cell(folder.path) is not None
     assert [row["commit"] for row in folder.starts.rows()] == ["kept"]
+
+
+def test_a_cell_without_checkpoints_keeps_the_rows_of_before(
+    make_cell: MakeCell, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_cell(evaluation="{every: 200, episodes: 1}")
+    for attempt in ("evaluations.jsonl.old", "evaluations.jsonl.old2"):
+        assert run_cell(folder.path) is not None
+        rows = (folder.path / "evaluations.jsonl").read_bytes()
+        shutil.rmtree(folder.path / "checkpoints")  # as in an unpacked study
+        (folder.path / "status.json").write_text("{}")
+        assert run_cell(folder.path) is not None
+        assert (folder.path / attempt).read_bytes() == rows
+        assert "earlier rows are kept in evaluations.jsonl.old" in caplog.text
+    assert [row["env_step"] for row in evaluation_rows(folder.path)] == [0, 200, 400]
 
 
 def test_a_stop_within_an_evaluation_leaves_no_half_of_it(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:

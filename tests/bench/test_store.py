@@ -146,6 +146,12 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
         assert ours
 
 
+def test_a_field_of_a_newer_version_makes_no_status_unreadable(tmp_path: Path) -> None:
+    written = {"id": tmp_path.name, "state": "done", "env_steps": 100, "carbon": 3.5}
+    (tmp_path / "status.json").write_text(json.dumps(written))
+    assert CellFolder(tmp_path).status().state == "done"
+
+
 def test_an_unreadable_status_is_a_failure_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text(json.dumps({"id": tmp_path.name, "state": "asleep"}))
     status = CellFolder(tmp_path).status(100)
