@@ -9,11 +9,11 @@ from __future__ import annotations
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import optuna
@@ -76,12 +76,44 @@ SAMPLERS: Mapping[SamplerName, Callable[[int], BaseSampler]] = {
     "nsgaii": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
 }
 
+
+class _Standing:
+    """A storage in which trials that failed are not there."""
+
+    def __init__(self, storage: BaseStorage) -> None:
+        self._storage = storage
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        trials = self._storage.get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        return [trial for trial in trials if trial.state != TrialState.FAIL]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+
+def _standing(study: optuna.Study) -> optuna.Study:
+    """The study without failed trials: one that was interrupted goes on as another, and would compete with itself."""
+    return optuna.Study(study.study_name, cast(BaseStorage, _Standing(study._storage)), study.sampler, study.pruner)
+
+
+class _Halving(SuccessiveHalvingPruner):
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return super().prune(_standing(study), trial)
+
+
+class _Hyperband(HyperbandPruner):
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return super().prune(_standing(study), trial)
+
+
 PRUNERS: Mapping[PrunerName, Callable[[Tuning], BasePruner]] = {
     "none": lambda how: NopPruner(),
     "wilcoxon": lambda how: WilcoxonPruner(),
     # curves are reported at the steps 1, r, r² … of r = reduction_factor, whatever they are in environment steps
-    "halving": lambda how: SuccessiveHalvingPruner(min_resource=1, reduction_factor=how.reduction_factor),
-    "hyperband": lambda how: HyperbandPruner(
+    "halving": lambda how: _Halving(min_resource=1, reduction_factor=how.reduction_factor),
+    "hyperband": lambda how: _Hyperband(
         min_resource=1,
         max_resource=how.reduction_factor ** (how.rungs - 1),
         reduction_factor=how.reduction_factor,

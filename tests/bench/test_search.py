@@ -25,7 +25,7 @@ from m3po.bench.problem import Problem
 from m3po.bench.records import Cell, CellStatus
 from m3po.bench.search import Search
 from m3po.bench.store import CellFolder, DiskFull, StoreError
-from m3po.bench.trials import SAMPLERS, ended, open_study, suggest, working
+from m3po.bench.trials import SAMPLERS, ended, open_study, requeue, suggest, working
 from suites.catalog import load_suite
 from suites.errors import SuiteError
 from suites.spec import Tuning
@@ -512,6 +512,28 @@ def test_halving_lets_the_same_cells_go_on(
     assert {trial.state for trial in trials if trial.number not in whole} == {TrialState.PRUNED}
     best = max(trials, key=lambda trial: 1 - abs(trial.params["rate"] - 0.2))
     assert best.number in whole
+
+
+@pytest.mark.parametrize("pruner", ["halving", "hyperband"])
+def test_a_trial_that_was_interrupted_does_not_compete_with_itself(
+    pruner: str, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    problem = make_problem({"pruner": pruner, "env_steps": 36})
+    study = open_study(tmp_path, problem)
+    study.pruner._get_bracket_id = lambda study, trial: 0  # type: ignore[attr-defined]  # all in one bracket
+    for _ in range(3):  # interrupted behind the first rung
+        trial = study.ask()
+        trial.report(0.9, 1)
+        assert not trial.should_prune()
+        trial.set_user_attr("stopped", True)
+        requeue(study, tmp_path)
+    for score, pruned in ((0.9, False), (0.95, False), (0.92, True)):
+        trial = study.ask()
+        trial.report(score, 1)
+        # one of three goes on, the best; of six, with 0.9 four times, it would be two, and 0.92 one of them
+        assert trial.should_prune() is pruned
+    reported = [trial.system_attrs["completed_rung_0"] for trial in study.trials]
+    assert reported == [0.9, 0.9, 0.9, 0.9, 0.95, 0.92], "Optuna keeps what failed trials reported"
 
 
 @pytest.mark.parametrize("pruner", ["hyperband", "median"])
