@@ -286,8 +286,9 @@ def _serve(
     tolerant: bool,
 ) -> None:
     """Body of a worker process: build the lanes, then answer until the pipe closes."""
-    # Ctrl-C and a cluster's warning reach the whole group; the parent decides what they mean, and needs us until then.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    # Ctrl-C, a closed terminal and a cluster's warning reach the whole group; the parent decides what they mean, and
+    # needs us until then.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     faulthandler.register(STACKS, all_threads=True)
     blocks = iter(memory)

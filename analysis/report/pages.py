@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -69,9 +70,10 @@ def _write(out: Path, files: Mapping[str, bytes], names: Collection[str]) -> Non
         (out / folder).mkdir(parents=True, exist_ok=True)
         for old in sorted((out / folder).iterdir()):
             if old.stem in names and f"{folder}/{old.name}" not in files:
-                old.unlink()
+                old.unlink(missing_ok=True)
     for name, content in files.items():
-        temporary = out / f"{name}.tmp"
+        # a name of its own: another process, perhaps of another machine, may write the same report now
+        temporary = out / f"{name}.{secrets.token_hex(4)}.tmp"
         try:
             temporary.write_bytes(content)
             os.replace(temporary, out / name)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from m3po.bench.store import DiskFull, StoreError, explained, fsync, read_json, write_json
+from m3po.bench.store import FREE_SPACE, DiskFull, StoreError, explained, fsync, read_json, write_json
 
 __all__ = ["Checkpoint", "Checkpoints", "load_tree", "save_tree"]
 
@@ -69,10 +69,7 @@ class Checkpoints:
             full = not isinstance(error, StoreError) and shutil.disk_usage(self.folder).free < FULL_BELOW_BYTES
             shutil.rmtree(path, ignore_errors=True)
             if full:
-                raise DiskFull(
-                    f"cannot write checkpoint {path}: no space left ({error}); free some space and run the same "
-                    "command again"
-                ) from error
+                raise DiskFull(f"cannot write checkpoint {path}: no space left ({error}); {FREE_SPACE}") from error
             raise
         for checkpoint in older:
             shutil.rmtree(checkpoint.path, ignore_errors=True)

@@ -6,10 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from m3po.bench.interrupt import Interrupt, Stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,13 +69,21 @@ def run(
     cells = study.chosen(agent or (), task or (), seed or ())
     console = _progress(stderr=as_json)
     outcome = run_study(study, cells, results, jobs=jobs, device=resolve_device(device), console=console)
-    path = None
-    if report and not outcome.interrupted:
-        from analysis.report.study import write
-
-        path = write(outcome.folder.path)
+    path = _last_report(outcome.folder.path) if report and not outcome.interrupted else None
     _print(run_summary(outcome, path), as_json)
     raise typer.Exit(outcome.exit_code)
+
+
+def _last_report(folder: Path) -> Path | None:
+    """The report of a run. Where it cannot be written that is said, and changes nothing of how the run ended."""
+    from analysis.report.study import write
+    from m3po.bench.report import write_report
+
+    try:
+        return write_report(write, folder)
+    except _user_errors() as error:
+        typer.echo(f"{error}\nthe cells are as the run says; m3po-bench report {folder} tries again", err=True)
+        return None
 
 
 @app.command()
@@ -125,6 +136,7 @@ def report(
     from analysis import tuning
     from analysis.report import search as search_report
     from analysis.report.study import write, write_summary
+    from m3po.bench.report import write_report
     from m3po.bench.study import find_study
 
     if os.path.isfile(source) and ".csv" in Path(source).suffixes:
@@ -137,9 +149,9 @@ def report(
     elif (low, high, score, joint) != (None, None, None, False):
         raise typer.BadParameter(f"--low, --high, --score and --joint are for a CSV table, which {source} is not")
     elif os.path.isfile(Path(source) / tuning.LEDGER):
-        path = search_report.write(Path(source), out)
+        path = write_report(search_report.write, Path(source), out)
     else:
-        path = write(find_study(source, results).path, out)
+        path = write_report(write, find_study(source, results).path, out)
     typer.echo(json.dumps({"report": str(path)}) if as_json else str(path))
 
 
@@ -315,9 +327,12 @@ def show_suite(suite: SuiteArgument, set_: SetOption = None, as_json: JsonOption
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: exits 0 all done, 1 some cells failed, 2 bad input, 3 interrupted. Our own faults show a trace."""
     try:
-        app(arguments)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to go on", err=True)
+        # what has to come to an end behind a checkpoint listens itself
+        with Interrupt().listening(patience=0):
+            app(arguments)
+    except Stopped:
+        with suppress(OSError):  # a terminal that was closed
+            typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if not isinstance(error, _user_errors()):

@@ -13,10 +13,11 @@ from pathlib import Path
 from rich.console import Console
 
 from m3po.bench.display import make_display
+from m3po.bench.interrupt import Interrupt
 from m3po.bench.launch.local import LocalLauncher
 from m3po.bench.provenance import gather
 from m3po.bench.records import FINAL, Cell, CellStatus
-from m3po.bench.scheduler import Interrupt, run_cells
+from m3po.bench.scheduler import run_cells
 from m3po.bench.store import CellFolder
 from m3po.bench.study import Study, StudyFolder
 

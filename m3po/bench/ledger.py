@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from m3po.bench.problem import Problem
 from m3po.bench.store import CellFolder, write_json
@@ -37,7 +37,7 @@ class Cost:
         return self.seconds / 3600
 
 
-def cost_of(folder: Path, trials: Iterable[FrozenTrial]) -> Cost:
+def cost_of(folder: Path, trials: Iterable[FrozenTrial | Trial]) -> Cost:
     """What the cells of ``trials`` took so far, each counted once whatever number of trials share it."""
     cells = dict.fromkeys(cell for trial in trials for cell in trial.user_attrs.get("cells", ()))
     statuses = [CellFolder(folder / cell).status() for cell in cells]

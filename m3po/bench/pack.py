@@ -1,12 +1,14 @@
 """A study in one small file: what its finished cells measured, without checkpoints and films.
 
 It is unpacked with ``tar xf``. There ``report`` says the same as before, and ``run`` goes on with the cells that were
-not finished, from their beginning.
+not finished, from their beginning. Neither what processes printed nor the names of their machines go along.
 """
 
 from __future__ import annotations
 
-import os
+import io
+import json
+import secrets
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,14 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from m3po.bench.records import FINAL
-from m3po.bench.store import CellFolder, StoreError, explained
+from m3po.bench.store import CellFolder, StoreError, explained, read_json
 from m3po.bench.study import StudyFolder
 
 __all__ = ["Packed", "pack"]
 
 SUFFIX = ".tar.xz"
-LEFT_OUT = frozenset({"checkpoints", "videos", "report", "lock"})
+LEFT_OUT = frozenset({"checkpoints", "videos", "report", "report.lock", "lock", "log.txt"})
 """Names of what is large, can be made again, or belongs to a process; below ``tuning`` they may name an agent."""
+
+COST = ("cell.json", "status.json", "until.json")
+"""Of a cell whose trial ended early: what it took, which is a part of what the search took, and how far it may go."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,14 @@ def pack(study: StudyFolder, out: Path | None = None) -> Packed:
         raise StoreError(f"{links[0]} is a link, and links are not packed; put what it leads to in its place")
     cells = [CellFolder(found.parent) for found in sorted(folder.rglob("cell.json"))]
     unfinished = {cell.path for cell in cells if cell.status().state not in FINAL}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    searches = set((folder / "tuning").glob("*"))
+    started = {path for path in unfinished if path.parent in searches and CellFolder(path).status().env_step > 0}
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     with explained("write", path):
         try:
             with tarfile.open(temporary, "w:xz") as archive:
-                searches = set((folder / "tuning").glob("*"))
-                for file in _files(folder, {*unfinished, path.resolve()}, searches):
-                    archive.add(file, f"{folder.name}/{file.relative_to(folder)}", filter=_anonymous)
+                for file in _files(folder, {*unfinished, path.resolve()}, started, searches):
+                    _add(archive, file, f"{folder.name}/{file.relative_to(folder)}")
             temporary.replace(path)
         finally:
             with suppress(FileNotFoundError):
@@ -72,16 +78,28 @@ def _links(folder: Path) -> list[Path]:
     return [path for path in links if path.is_dir() or (path.parent / "cell.json").exists()]
 
 
-def _files(folder: Path, but: set[Path], searches: set[Path]) -> Iterator[Path]:
+def _files(folder: Path, but: set[Path], started: set[Path], searches: set[Path]) -> Iterator[Path]:
     """Files to pack, in an order that does not depend on the disk. Links are none: they may lead anywhere."""
     for path in sorted(folder.iterdir()):
+        if path in started:
+            yield from (path / name for name in COST if (path / name).is_file())
         left_out = path.name in LEFT_OUT and path not in searches
         if path.is_symlink() or left_out or path.name.startswith(".") or path in but:
             continue
         if path.is_dir():
-            yield from _files(path, but, searches)
+            yield from _files(path, but, started, searches)
         else:
             yield path
+
+
+def _add(archive: tarfile.TarFile, file: Path, name: str) -> None:
+    if file.name != "status.json":
+        archive.add(file, name, filter=_anonymous)
+        return
+    content = (json.dumps({**read_json(file), "host": ""}, indent=1, ensure_ascii=False) + "\n").encode()
+    entry = _anonymous(archive.gettarinfo(file, name))
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:

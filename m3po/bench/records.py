@@ -83,7 +83,12 @@ class Cell(_Record):
 
 
 class CellStatus(_Record):
-    """Where a cell stands. ``status.json`` is exactly this; it is replaced as a whole about once a second."""
+    """Where a cell stands. ``status.json`` is exactly this; it is replaced as a whole about once a second.
+
+    What a newer version writes beside it is passed over: a finished cell must not be run again for a field.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     id: str
     state: State

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from m3po.bench.evaluate import Evaluator
+from m3po.bench.interrupt import heeded
 from m3po.bench.loop import Diverged, Preempted, train
 from m3po.bench.provenance import gather
 from m3po.bench.records import FINAL, Cell, CellStatus, State
@@ -116,7 +117,7 @@ def _obey_signals(stop: StopRequest) -> None:
             os._exit(EXIT_CODES["preempted"])
         stop.ask(f"stopped by {signal.Signals(number).name}")
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in heeded():
         signal.signal(number, handle)
 
 

@@ -5,55 +5,23 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
+from m3po.bench.interrupt import WISHES, Interrupt
 from m3po.bench.launch import Job, Launcher
 from m3po.bench.records import FINAL, CellStatus
 from m3po.bench.run import BUSY, EXIT_CODES, OUT_OF_SPACE
 from m3po.bench.session import HANG_SIGNAL, HUNG
-from m3po.bench.store import CellFolder, StoreError
+from m3po.bench.store import FREE_SPACE, CellFolder, StoreError
 
-__all__ = ["Interrupt", "run_cells"]
+__all__ = ["run_cells"]
 
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.5
 """How often the status files of running cells are read."""
-
-
-WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""Ask to stop: Ctrl-C, an end of a job or service, a cluster's warning of one, a terminal that was closed."""
-
-
-class Interrupt:
-    """What Ctrl-C has asked for so far: nothing, a stop behind checkpoints, or an end at once.
-
-    ``announce`` tells the user that the first one was heard.
-    """
-
-    def __init__(self, announce: Callable[[str], None] = lambda sentence: None) -> None:
-        self.count = 0
-        self.announce = announce
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take :data:`WISHES` during the block instead of dying of them; under nohup, SIGHUP is none."""
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            self.count += 1
-
-        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        numbers = [number for number in WISHES if not (number == signal.SIGHUP and ignored)]
-        previous = {number: signal.signal(number, handle) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
 
 Watch = Callable[[Mapping[str, CellStatus]], None]
 
@@ -187,6 +155,10 @@ def _after(folder: CellFolder, code: int, before: CellStatus) -> CellStatus:
     status = folder.live_status(before.env_steps)  # one that ended at once, when asked twice, still says it runs
     if EXIT_CODES.get(status.state) == code:
         return status
+    if status.state in FINAL:  # all of it is written; what the process died of afterwards is none of the cell's
+        with suppress(OSError), folder.log.open("a", encoding="utf-8") as log:
+            log.write(f"the cell was {status.state} before its process {_how(code)}\n")
+        return status
     cause = _cause(code, status, _last_words(folder.log))
     status = status.model_copy(update={"state": "failed", "message": cause, "eta_seconds": None})
     # a full disk: the summary says so all the same, and the next run finds the cell unfinished
@@ -199,7 +171,7 @@ def _after(folder: CellFolder, code: int, before: CellStatus) -> CellStatus:
 def _cause(code: int, status: CellStatus, last_words: str) -> str:
     """Why a worker ended, for the user; ``last_words`` of its log."""
     if code == OUT_OF_SPACE:
-        return "no space left on the disk; free some space and run the same command again"
+        return f"no space left on the disk; {FREE_SPACE}"
     if code in (HUNG, -HANG_SIGNAL, 128 + HANG_SIGNAL):
         return "an environment hangs in a step; log.txt shows where. Run the same command again to go on"
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
@@ -210,8 +182,11 @@ def _cause(code: int, status: CellStatus, last_words: str) -> str:
         )
     if code > 0 and last_words:
         return f"its process ended with exit code {code}; log.txt in its folder ends with: {last_words}"
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return f"its process {how} without a word; see log.txt in its folder"
+    return f"its process {_how(code)} without a word; see log.txt in its folder"
+
+
+def _how(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _last_words(log: Path) -> str:

@@ -6,6 +6,7 @@ the pruners of curves, all cells up to one rung after the other, each going on f
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -15,17 +16,17 @@ from pathlib import Path
 from statistics import fmean
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
 from m3po.bench.experiment import run_folders
-from m3po.bench.ledger import cost_of, needed, write_ledger
+from m3po.bench.interrupt import Interrupt
+from m3po.bench.ledger import Cost, cost_of, needed, write_ledger
 from m3po.bench.problem import Problem
 from m3po.bench.provenance import gather
 from m3po.bench.records import FINAL, Cell, CellStatus, normalised_score
-from m3po.bench.scheduler import Interrupt
-from m3po.bench.store import CellFolder
-from m3po.bench.trials import ended, requeue, running, sampler, suggest, turn
+from m3po.bench.store import FREE_SPACE, CellFolder
+from m3po.bench.trials import MOST_RETRIES, ask_again, ended, requeue, running, sampler, suggest, turn
 
 __all__ = ["Search"]
 
@@ -33,7 +34,13 @@ WAIT_SECONDS = 0.5
 """How often a worker without a trial of its own looks whether the others are done."""
 
 HOPELESS = 20
-"""So many trials in a row that could not even begin end the search: its space hardly meets what the agent accepts."""
+"""So many trials in a row that could not even begin end the search: its space hardly meets what the agent accepts.
+
+So do as many that only repeated earlier ones, where nothing but their cost could ever end it.
+"""
+
+MISHAPS = 3
+"""So many configurations in a row that failed without a score of any cell end it too: not all can be bad."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Attempt:
 
     trial: Trial
     cells: Sequence[Cell]
+    before: Cost
+    """What its cells had taken when it was asked for."""
     scores: dict[int, float] = field(default_factory=dict)
     diverged: set[int] = field(default_factory=set)
     open: bool = True
@@ -73,14 +82,25 @@ class Search:
     device: str
     console: Console
     interrupt: Interrupt = field(init=False)
+    exhausted: bool = False
+    """Whether the last look found budget left and no use for it, see :data:`HOPELESS`."""
+    trouble: str = ""
+    """Why the search cannot go on here, as a sentence."""
+    _unmeasured: dict[str, Trial] = field(default_factory=dict)
+    """By their values, the latest trials in a row that failed without a score of any cell."""
 
     def __post_init__(self) -> None:
         self.interrupt = Interrupt(self.console.print)
 
     def run(self) -> bool:
-        """Run trials until the budget of the search is spent, by whomever; true when interrupted."""
-        while not self.interrupt.count and (attempts := self.ask()) is not None:
-            self.run_batch(attempts)
+        """Run trials until the budget of the search is spent, by whomever, or :attr:`trouble`; true when interrupted.
+
+        A wish to stop that comes while trials are asked for or told waits until that is written down; a second one
+        does not.
+        """
+        with self.interrupt.listening(patience=1):
+            while not self.interrupt.count and not self.trouble and (attempts := self.ask()) is not None:
+                self.run_batch(attempts)
         return self.interrupt.count > 0
 
     def ask(self) -> list[Attempt] | None:
@@ -91,10 +111,14 @@ class Search:
             attempts = [self._propose() for _ in range(room)]
             write_ledger(self.folder, self.problem, self.study)
             if not room and not running(self.study, self.folder):
+                if self.exhausted:
+                    self.console.print(
+                        f"the last {HOPELESS} trials could not work or only repeated earlier ones: "
+                        "the search ends before its budget does; widen its space to find more"
+                    )
                 return None
         if not room:
-            with self.interrupt.listening():
-                time.sleep(WAIT_SECONDS)
+            time.sleep(WAIT_SECONDS)
         return [attempt for attempt in attempts if attempt is not None]
 
     @property
@@ -116,9 +140,15 @@ class Search:
         if settings.hours is not None and self._hours() >= settings.hours:
             room = 0
         last = counted[-HOPELESS:]
-        if len(last) == HOPELESS and not any("cells" in trial.user_attrs for trial in last):
+        self.exhausted = room >= 1 and len(last) == HOPELESS and not any(map(self._served, last))
+        if self.exhausted:
             room = 0
         return int(max(0, min(room, self.jobs)))  # never more than can run
+
+    def _served(self, trial: FrozenTrial) -> bool:
+        """Whether a trial brought the search nearer to its end or its user to a result."""
+        known = trial.user_attrs
+        return "cells" in known and (self.problem.settings.trials is not None or known.get("added", True))
 
     def _hours(self) -> float:
         return cost_of(self.folder, self.study.get_trials()).hours
@@ -141,7 +171,7 @@ class Search:
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         trial.set_user_attr("cells", [cell.id for cell in cells])
-        return Attempt(trial, cells)
+        return Attempt(trial, cells, cost_of(self.folder, [trial]))
 
     def _stages(self, attempt: Attempt) -> list[Stage]:
         """The parts of a trial; as many for every trial."""
@@ -157,6 +187,8 @@ class Search:
         """Run trials side by side, stage by stage, until each has been told how it ended."""
         stages = [self._stages(attempt) for attempt in attempts]
         for parts in zip(*stages, strict=True):
+            if self.trouble:
+                break
             under_way = [(attempt, stage) for attempt, stage in zip(attempts, parts, strict=True) if attempt.open]
             cells = [attempt.cells[place] for attempt, stage in under_way for place in stage.cells]
             statuses = self._run_cells(cells, parts[0].until)
@@ -164,6 +196,9 @@ class Search:
                 for attempt, stage in under_way:
                     self._judge(attempt, stage, statuses, last=stage.number == len(stages[0]) - 1)
                 write_ledger(self.folder, self.problem, self.study)
+        for attempt in attempts:
+            if attempt.open:
+                self._leave(attempt)
 
     def _run_cells(self, cells: Sequence[Cell], until: int) -> dict[str, CellStatus]:
         """Run cells up to an environment step, as far as they are not there yet; returns their statuses."""
@@ -198,18 +233,56 @@ class Search:
                     self._fail(attempt, f"a task of {status.id} could not be evaluated; its log says why")
                     return
                 attempt.scores[place] = score
+            self._unmeasured.clear()
             attempt.diverged |= {place for place, status in found.items() if status.state == "diverged"}
             self._tell(attempt, stage, last=last)
         elif self.interrupt.count:
-            attempt.trial.set_user_attr("stopped", True)  # stays open: the next call goes on with its cells
-            attempt.open = False
+            self._leave(attempt)
         else:
             messages = dict.fromkeys(status.message for status in found.values() if status.state == "failed")
-            self._fail(attempt, "; ".join(messages) or "a cell did not come as far as it was to; its log says why")
+            message = "; ".join(messages) or "a cell did not come as far as it was to; its log says why"
+            if any(self._arrived(attempt.cells[place], status, stage.until) for place, status in found.items()):
+                self._unmeasured.clear()
+            elif not attempt.scores:
+                self._unmeasured[json.dumps(attempt.trial.params)] = attempt.trial
+            self._mishap(attempt, message)
+
+    def _leave(self, attempt: Attempt) -> None:
+        """Leave a trial as it is: the next call asks for it again and goes on with its cells."""
+        attempt.trial.set_user_attr("stopped", True)
+        attempt.open = False
+
+    def _mishap(self, attempt: Attempt, message: str) -> None:
+        """Cells failed, for all we know by accident: as after a kill, the trial is asked for once more."""
+        if FREE_SPACE in message:
+            self.trouble = message
+            self._leave(attempt)
+            return
+        self._fail(attempt, message)
+        if (failed := self._failed(attempt.trial)) <= MOST_RETRIES:
+            ask_again(self.study, attempt.trial, attempt.trial.params, failed)
+        if len(self._unmeasured) >= MISHAPS:
+            self.trouble = (
+                f"{len(self._unmeasured)} configurations in a row failed without a score, the last with: "
+                f"{message}; put that right and run the same command again to go on"
+            )
+            for trial in self._unmeasured.values():  # it was not their fault: none is lost
+                if self._failed(trial) > MOST_RETRIES:
+                    ask_again(self.study, trial, trial.params, 0)
+            self._unmeasured.clear()
+
+    def _failed(self, trial: Trial) -> int:
+        """How often a trial that failed has failed by now."""
+        return int(trial.user_attrs.get("attempts", 0)) + 1
 
     def _fail(self, attempt: Attempt, message: str) -> None:
         attempt.trial.set_user_attr("message", message)
+        self._close(attempt)
         self.study.tell(attempt.trial, state=TrialState.FAIL)
+
+    def _close(self, attempt: Attempt) -> None:
+        """What is left to note of a trial that is about to be told."""
+        attempt.trial.set_user_attr("added", cost_of(self.folder, [attempt.trial]) != attempt.before)
         attempt.open = False
 
     def _arrived(self, cell: Cell, status: CellStatus, until: int) -> bool:
@@ -246,7 +319,7 @@ class Search:
         if pruned:
             trial.set_user_attr("pruned", stage.until)
         trial.set_user_attr("valid", not pruned and len(attempt.diverged) < len(attempt.cells))
-        attempt.open = False
+        self._close(attempt)
         if pruned and settings.pruner != "wilcoxon":
             self.study.tell(trial, state=TrialState.PRUNED)
         else:

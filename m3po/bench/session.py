@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 import math
 import os
 import resource
@@ -26,6 +27,8 @@ from suites.spec import Episode, VectorStep
 from suites.vector import VectorEnv
 
 __all__ = ["HANG_SIGNAL", "HUNG", "CellSession", "Heartbeat", "StopRequest"]
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 300.0
 """Longest time between two checkpoints; every evaluation brings one too."""
@@ -118,12 +121,14 @@ class CellSession:
     def start(self) -> tuple[VectorStep, Carry]:
         """The first step and carry: of the newest checkpoint where there is one, else of a new run.
 
-        Rows newer than that are dropped: they will be written again.
+        Rows newer than that are dropped: they will be written again. Without a checkpoint all would be, so those of a
+        cell that was further than its start are set aside.
         """
         checkpoint = self.checkpoints.newest()
         if checkpoint is not None:
             step, carry = self._restore(checkpoint)
         else:
+            self._set_aside()
             step, carry = self.env.reset(), self.agent.initial_carry(self.env.num_envs)
             self.clock = Clock()
         for log in (self.folder.metrics, self.folder.starts):
@@ -132,6 +137,12 @@ class CellSession:
         for log in (self.folder.evaluations, self.folder.diagnostics):
             log.keep_until(self.progress.evaluated_at)
         return step, carry
+
+    def _set_aside(self) -> None:
+        """Keep what may be all that is left of a finished cell: unpacked without checkpoints, its status damaged."""
+        if any(row["env_step"] > 0 for row in self.folder.evaluations.rows()):
+            kept = [path.name for log in self._logs if (path := log.set_aside()) is not None]
+            logger.warning("no checkpoint is left to go on from; earlier rows are kept in %s", ", ".join(kept))
 
     def between_steps(self, env_step: int, carry: Carry) -> None:
         """Evaluate, write metrics and a checkpoint where due. Raises :class:`Preempted` when a stop was asked for."""

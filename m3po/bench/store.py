@@ -11,10 +11,12 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from pydantic import ValidationError
 from m3po.bench.records import Cell, CellStatus
 
 __all__ = [
+    "FREE_SPACE",
     "CellFolder",
     "DiskFull",
     "RowLog",
@@ -38,6 +41,10 @@ __all__ = [
 
 LOCK_PATIENCE_SECONDS = 2.0
 """How long a worker tries for a cell's lock: somebody who only looks at it holds it for microseconds."""
+
+
+FREE_SPACE = "free some space and run the same command again"
+"""How every message ends that tells of a full disk."""
 
 
 class StoreError(Exception):
@@ -56,9 +63,7 @@ def explained(doing: str, path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = os.strerror(error.errno).lower()
-            raise DiskFull(
-                f"cannot {doing} {path}: {reason}; free some space and run the same command again"
-            ) from error
+            raise DiskFull(f"cannot {doing} {path}: {reason}; {FREE_SPACE}") from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(
                 f"cannot {doing} {path}: {os.strerror(error.errno).lower()}; "
@@ -83,7 +88,7 @@ def fsync(path: Path) -> None:
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace a file as a whole: readers see the old or the new one, never a part. Raises :class:`StoreError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # process ids are unique to one host only
     with explained("write", path):
         try:
             with temporary.open("w", encoding="utf-8", newline="\n") as file:
@@ -118,8 +123,10 @@ def read_json(path: Path) -> Any:
 def drop_torn_tail(path: Path) -> None:
     """Cut what stands behind the last line's end, so that the next line is not glued onto it."""
     if path.exists():
-        with explained("repair", path):
-            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+        with explained("repair", path), path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            if file.read(1) not in (b"", b"\n"):
+                os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 @contextmanager
@@ -166,6 +173,15 @@ class RowLog:
         if self.path.exists():
             with explained("write", self.path):
                 fsync(self.path)
+
+    def set_aside(self) -> Path | None:
+        """Give the file, where there is one, a name that nobody reads; returns it. Raises :class:`StoreError`."""
+        if not self.path.exists():
+            return None
+        names = (f"{self.path.name}.old{number}" for number in chain([""], count(2)))
+        free = next(path for path in map(self.path.with_name, names) if not path.exists())
+        with explained("rename", self.path):
+            return self.path.rename(free)
 
     def keep_until(self, env_step: int) -> None:
         """Drop a torn last line and all rows newer than ``env_step`` (−1 drops all). Raises :class:`StoreError`."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.samplers import (
     BaseSampler,
@@ -34,19 +34,37 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from m3po.api import SearchSpace
 from m3po.bench.problem import Problem, claim, label
-from m3po.bench.store import CellFolder, StoreError, drop_torn_tail, explained, locked
+from m3po.bench.store import CellFolder, DiskFull, StoreError, drop_torn_tail, explained, locked
 from suites.errors import SuiteError
 from suites.spec import PrunerName, SamplerName, Tuning
 
-__all__ = ["STARTUP_TRIALS", "ended", "open_study", "requeue", "running", "sampler", "suggest", "turn", "working"]
+__all__ = [
+    "MOST_RETRIES",
+    "STARTUP_TRIALS",
+    "answering",
+    "ask_again",
+    "ended",
+    "open_study",
+    "requeue",
+    "running",
+    "sampler",
+    "suggest",
+    "turn",
+    "working",
+]
 
 JOURNAL = "journal.log"
+
+GO_ON = "what was told before is kept, and the same command goes on"
 
 STARTUP_TRIALS = 5
 """Trials drawn at random before a sampler models what it has seen, and before the median is a measure. (ours)"""
 
 POPULATION = 10
 """Trials of one generation of NSGA-II. (ours: Optuna's 50 are more than most searches have)"""
+
+MOST_RETRIES = 1
+"""How often a trial is asked for again after an accident; what failed twice fails for reasons of its own."""
 
 SAMPLERS: Mapping[SamplerName, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
@@ -58,12 +76,44 @@ SAMPLERS: Mapping[SamplerName, Callable[[int], BaseSampler]] = {
     "nsgaii": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
 }
 
+
+class _Standing:
+    """A storage in which trials that failed are not there."""
+
+    def __init__(self, storage: BaseStorage) -> None:
+        self._storage = storage
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        trials = self._storage.get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        return [trial for trial in trials if trial.state != TrialState.FAIL]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+
+def _standing(study: optuna.Study) -> optuna.Study:
+    """The study without failed trials: one that was interrupted goes on as another, and would compete with itself."""
+    return optuna.Study(study.study_name, cast(BaseStorage, _Standing(study._storage)), study.sampler, study.pruner)
+
+
+class _Halving(SuccessiveHalvingPruner):
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return super().prune(_standing(study), trial)
+
+
+class _Hyperband(HyperbandPruner):
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return super().prune(_standing(study), trial)
+
+
 PRUNERS: Mapping[PrunerName, Callable[[Tuning], BasePruner]] = {
     "none": lambda how: NopPruner(),
     "wilcoxon": lambda how: WilcoxonPruner(),
     # curves are reported at the steps 1, r, r² … of r = reduction_factor, whatever they are in environment steps
-    "halving": lambda how: SuccessiveHalvingPruner(min_resource=1, reduction_factor=how.reduction_factor),
-    "hyperband": lambda how: HyperbandPruner(
+    "halving": lambda how: _Halving(min_resource=1, reduction_factor=how.reduction_factor),
+    "hyperband": lambda how: _Hyperband(
         min_resource=1,
         max_resource=how.reduction_factor ** (how.rungs - 1),
         reduction_factor=how.reduction_factor,
@@ -86,18 +136,53 @@ def _pruner(settings: Tuning) -> BasePruner:
 
 
 class _KernelLock(JournalFileOpenLock):
-    """A journal's lock that the kernel frees when its holder dies."""
+    """A journal's lock that the kernel frees when its holder dies, perhaps in the middle of a line."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, journal: Path) -> None:
+        self._path, self._journal = path, journal
         self._held = ExitStack()
 
     def acquire(self) -> bool:
-        self._held.enter_context(locked(self._path))
+        with ExitStack() as stack:
+            stack.enter_context(locked(self._path))
+            drop_torn_tail(self._journal)  # ours would be glued onto it, and no worker could read on
+            self._held = stack.pop_all()
         return True
 
     def release(self) -> None:
         self._held.close()
+
+
+class _Journal(JournalFileBackend):
+    """A journal that tells in a sentence what is wrong with it, however long the search has gone on by then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._told("open"):
+            super().__init__(str(path), _KernelLock(path.with_name("journal.lock"), path))
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        with self._told("read"):
+            yield from super().read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with self._told("append to"):
+            super().append_logs(logs)
+
+    @contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        try:
+            with explained(doing, self._path):
+                yield
+        except DiskFull:
+            raise
+        except StoreError as error:
+            raise StoreError(f"{error}; {GO_ON}") from error
+        except ValueError as error:
+            raise StoreError(
+                f"{self._path} is damaged: a line of it is no JSON; "
+                f"restore it, or move {self._path.parent} away to search anew"
+            ) from error
 
 
 def turn(folder: Path) -> AbstractContextManager[None]:
@@ -131,7 +216,7 @@ def open_study(folder: Path, problem: Problem, url: str | None = None) -> optuna
     with turn(folder):
         identifier = claim(folder, problem, "journal" if url is None else "database")
         study = optuna.create_study(
-            storage=_journal(folder / JOURNAL) if url is None else _database(url),
+            storage=JournalStorage(_Journal(folder / JOURNAL)) if url is None else _database(url),
             study_name=name if url is None else f"{name}-{identifier}",  # a database may hold many searches
             directions=["maximize" if objective == "score" else "minimize" for objective in objectives],
             pruner=_pruner(problem.settings),
@@ -145,28 +230,33 @@ def open_study(folder: Path, problem: Problem, url: str | None = None) -> optuna
     return study
 
 
-def _journal(path: Path) -> BaseStorage:
-    lock = path.with_name("journal.lock")
-    with explained("open", path):
-        with locked(lock):
-            drop_torn_tail(path)
-        try:
-            return JournalStorage(JournalFileBackend(str(path), _KernelLock(lock)))
-        except ValueError as error:
-            raise StoreError(
-                f"{path} is damaged: a line of it is no JSON; restore it, or move {path.parent} away to search anew"
-            ) from error
+@contextmanager
+def answering(url: str | None) -> Iterator[None]:
+    """Turn what the loss of the database at ``url`` raises in the block into a :class:`StoreError`."""
+    try:
+        yield
+    except Exception as error:
+        # what lies below is the driver's affair, and Optuna's: this room imports neither
+        lost = isinstance(error, StorageInternalError) or type(error).__module__.startswith("sqlalchemy")
+        if url is None or not lost:
+            raise
+        reason = _reason(error.__cause__ or error)
+        raise StoreError(f"the storage{_place(url)} failed in the middle of the search ({reason}); {GO_ON}") from error
 
 
 def _database(url: str) -> BaseStorage:
     try:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except Exception as error:  # whatever the database's driver raises, or its absence
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StoreError(
-            f"the storage{_place(url)} cannot be opened ({reason}); expected a URL such as "
+            f"the storage{_place(url)} cannot be opened ({_reason(error)}); expected a URL such as "
             "postgresql+psycopg://user@host/name, a running server, and pip install 'm3po-bench[postgres]'"
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what an error says, which has no line of its own for SQL and links."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _place(url: str) -> str:
@@ -189,9 +279,15 @@ def requeue(study: optuna.Study, folder: Path) -> None:
         attempts = known.get("attempts", 0) + (0 if known.get("stopped") else 1)
         study.tell(trial.number, state=TrialState.FAIL)
         params = trial.params if "values" in known else trial.system_attrs.get("fixed_params")
-        if attempts <= 1 and params is not None:
-            again = {"names": list(params), "attempts": attempts, "default": known.get("default", False)}
-            study.enqueue_trial(params, user_attrs=again)
+        if attempts <= MOST_RETRIES and params is not None:
+            ask_again(study, trial, params, attempts)
+
+
+def ask_again(study: optuna.Study, trial: FrozenTrial | Trial, params: Mapping[str, Any], attempts: int) -> None:
+    """Queue a trial with the same values instead of one that failed for the ``attempts``-th time."""
+    default = trial.user_attrs.get("default", False)
+    again = {"names": list(params), "attempts": attempts, "default": default, "instead": trial.number}
+    study.enqueue_trial(dict(params), user_attrs=again)
 
 
 def running(study: optuna.Study, folder: Path) -> list[FrozenTrial]:
@@ -205,10 +301,13 @@ def _lives(trial: FrozenTrial, folder: Path) -> bool:
 
 
 def ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that count: all that were measured or pruned, could not work, or were killed twice."""
+    """Trials that count: all that were measured or pruned, could not work, or failed or were killed twice."""
+    repeated = {trial.user_attrs.get("instead") for trial in study.get_trials(deepcopy=False)}
 
     def counts(trial: FrozenTrial) -> bool:
         known = trial.user_attrs
+        if trial.number in repeated:
+            return False
         given_up = known.get("attempts", 0) > 0 and not known.get("stopped")
         return trial.state != TrialState.FAIL or "message" in known or given_up
 

@@ -22,7 +22,7 @@ from m3po.bench.problem import Problem
 from m3po.bench.search import Search
 from m3po.bench.store import explained, write_text
 from m3po.bench.study import to_yaml
-from m3po.bench.trials import open_study, turn, working
+from m3po.bench.trials import answering, open_study, turn, working
 from suites.catalog import LoadedSuite, load_suite, shipped_suites
 from suites.errors import SuiteError
 from suites.spec import Name, Tuned, Tuning
@@ -151,37 +151,42 @@ def tune_agents(
 ) -> TuningOutcome:
     """Search one agent after the other, then write ``<out>/<suite>-tuned.yaml`` (of one agent: ``…-tuned-<agent>``).
 
-    Trials of earlier calls count, those of other processes too; one that was killed is asked for again, once. Raises
-    :class:`SuiteError` for a bad suite or agent, and :class:`m3po.bench.store.StoreError` where another search left
-    its trials or the storage cannot be opened.
+    Trials of earlier calls count, those of other processes too; one that was killed, or whose cells failed, is asked
+    for again, once. Where nothing works the search is given up, with a sentence. Raises :class:`SuiteError` for a bad
+    suite or agent, and :class:`m3po.bench.store.StoreError` where another search left its trials or the storage cannot
+    be opened, read or written.
     """
     problems = [Problem.of(request.loaded, agent, request.settings) for agent in request.agents]
     path = out / f"{request.name}.yaml"  # says at once where there can be no such suite
     found = []
     for problem in problems:
-        one, interrupted = _search(problem, request, results, jobs or cores(), device, console)
+        one, search = _search(problem, request, results, jobs or cores(), device, console)
         found.append(one)
-        if interrupted:
-            done = f"interrupted after {len(one.trials)} trials of {one.agent}; run the same command again to go on"
+        so_far = f"after {len(one.trials)} trials of {one.agent}"
+        if search.trouble:
+            return TuningOutcome(tuple(found), None, f"given up {so_far}: {search.trouble}", 1)
+        if search.interrupt.count:
+            done = f"interrupted {so_far}; run the same command again to go on"
             return TuningOutcome(tuple(found), None, done, 3)
     return _conclude(request, found, path)
 
 
 def _search(
     problem: Problem, request: Request, results: Path, jobs: int, device: str, console: Console
-) -> tuple[Found, bool]:
-    """Search one agent; true when interrupted."""
+) -> tuple[Found, Search]:
+    """Search one agent; what was found, and the search, which knows how it ended."""
     _ = problem.rungs  # says at once where the budget has no room for them
     if len(problem.seeds) == 1:
         console.print(f"warning: {problem.agent}: one seed a trial; the best of many is then mostly the luckiest")
     folder = tuning_folder(results, problem.suite.name, problem.agent)
     with explained("create", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with working(folder) as worker:
+    with working(folder) as worker, answering(request.storage):
         study = open_study(folder, problem, request.storage)
-        interrupted = Search(problem, folder, study, worker, jobs, device, console).run()
+        search = Search(problem, folder, study, worker, jobs, device, console)
+        search.run()
         with turn(folder):
-            return _found(problem, record(folder, problem, study)), interrupted
+            return _found(problem, record(folder, problem, study)), search
 
 
 def _found(problem: Problem, ledger: Mapping[str, Any]) -> Found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -139,3 +140,13 @@ def metric_rows(cell: Path) -> list[dict[str, Any]]:
     return [
         {key: value for key, value in row.items() if key != "seconds" and not key.startswith("time/")} for row in rows
     ]
+
+
+def with_size_limit(limit: int, action: Callable[[], None]) -> None:
+    """Run ``action`` where no file may grow beyond ``limit`` bytes: a full disk, as the writer sees it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        action()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -118,6 +119,38 @@ def test_report_prints_where_it_wrote(
     assert call("report", write_suite(), "--out", "there") == (0, "report.html\n", "")
     assert call("report", "results/tiny", "--json")[1] == '{"report": "report.html"}\n'
     assert asked == [(Path("results/tiny"), Path("there")), (Path("results/tiny"), None)]
+
+
+def test_one_process_at_a_time_writes_the_report_beside_its_results(
+    call: Call, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "results" / "tiny"
+    StudyFolder(folder).create(build_study(load_suite(str(write_suite()))), {})
+    found: list[bool] = []
+
+    def write(results: Path, out: Path | None) -> Path:
+        with (folder / "report.lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(True)
+        return Path("report.html")
+
+    monkeypatch.setattr("analysis.report.study.write", write)
+    assert call("report", "results/tiny")[0] == 0
+    assert found == [True]
+
+
+def test_a_report_that_cannot_be_written_does_not_decide_how_a_run_ended(
+    call: Call, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    suite = write_suite(budget="{env_steps: 8, num_envs: 4}")
+    assert call("run", suite, "--no-report")[0] == 0
+    (tmp_path / "results" / "tiny" / "report").write_text("a file, not a folder")
+    code, out, err = call("run", suite)
+    assert (code, "1 done" in out) == (0, True), (out, err)
+    assert "the report cannot be written" in err
+    assert "m3po-bench report results/tiny tries again" in err
 
 
 def test_a_failed_cell_ends_in_1_and_is_explained(cli: Cli, write_suite: WriteSuite) -> None:

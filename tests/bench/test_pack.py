@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from analysis.report.study import write
 from m3po.bench.pack import pack
-from m3po.bench.store import StoreError
+from m3po.bench.records import CellStatus
+from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder
 from tests.analysis.synthetic import Synthetic
 from tests.bench.conftest import Cli, evaluation_rows
@@ -27,6 +29,7 @@ def study(tmp_path: Path) -> StudyFolder:
         (cell / "videos").mkdir()
         (cell / "videos" / "film.mp4").write_bytes(b"large")
         (cell / "lock").touch()
+        (cell / "log.txt").write_text("/home/me/secret: a warning")
         (cell / ".status.json.12.tmp").touch()
     return StudyFolder(folder)
 
@@ -86,6 +89,35 @@ def test_cells_that_are_not_finished_are_left_out(study: StudyFolder, tmp_path: 
     packed = pack(study, tmp_path / "a.tar.xz")
     assert (packed.cells, packed.unfinished) == (15, 3)
     assert {name.split("/")[1] for name in names(packed.path)} == {"study.json", *(cell.name for cell in cells[3:])}
+
+
+def test_machines_are_not_named(study: StudyFolder, tmp_path: Path) -> None:
+    cells = sorted(path.parent for path in study.path.glob("*/cell.json"))
+    for cell in cells:
+        status = json.loads((cell / "status.json").read_text())
+        (cell / "status.json").write_text(json.dumps({**status, "host": "my-laptop", "message": "é"}))
+    folder = unpacked(pack(study, tmp_path / "quick.tar.xz").path, tmp_path / "elsewhere")
+    for cell in cells:
+        before, after = (json.loads((of / cell.name / "status.json").read_text()) for of in (study.path, folder))
+        assert after == {**before, "host": ""}
+
+
+def test_what_a_trial_that_ended_early_took_is_packed_too(study: StudyFolder, tmp_path: Path) -> None:
+    search, finished = study.path / "tuning" / "ppo", next(study.path.glob("*/cell.json")).parent
+    for name, to, env_step in (("whole", "done", 40), ("pruned", "preempted", 10), ("waiting", "preempted", 0)):
+        cell = CellFolder(search / name)
+        cell.path.mkdir(parents=True)
+        shutil.copy(finished / "cell.json", cell.path)
+        cell.write_status(CellStatus(id=name, state=to, env_step=env_step, env_steps=40))  # type: ignore[arg-type]
+        cell.evaluations.append([{"env_step": env_step}])
+    CellFolder(search / "pruned").path.joinpath("until.json").write_text('{"env_step": 10}')
+    packed = sorted(
+        name.split("tuning/ppo/")[1] for name in names(pack(study, tmp_path / "a.tar.xz").path) if "tuning" in name
+    )
+    assert packed == [
+        *(f"pruned/{name}" for name in ("cell.json", "status.json", "until.json")),
+        *(f"whole/{name}" for name in ("cell.json", "evaluations.jsonl", "status.json")),
+    ]
 
 
 def test_links_are_not_followed(study: StudyFolder, tmp_path: Path) -> None:

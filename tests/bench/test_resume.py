@@ -159,6 +159,25 @@ def test_a_signal_to_the_whole_group_leaves_a_checkpoint(
     _stopped_cell(results)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_before_any_cell_runs_is_an_interruption_too(
+    cli: Cli, plugin: Path, write_suite: WriteSuite, tmp_path: Path, number: signal.Signals
+) -> None:
+    """As while everything is imported, a GPU is looked for, cells are created, the report is written."""
+    asked = tmp_path / "asked"
+    (plugin / "torch.py").write_text(f"import time; open({str(asked)!r}, 'w').close(); time.sleep(60)\n")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        process = cli.start("run", write_suite(), "--device", "cuda")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(asked.exists, seconds=60, what="the question for a GPU")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 3, err
+    assert err == "interrupted; run the same command again to go on\n"
+
+
 def test_a_reader_that_is_gone_changes_nothing(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
     results = tmp_path / "results"
     process = cli.start("run", write_suite(agents=UPDATES_TAKE, evaluation="{every: 400, episodes: 1}"))

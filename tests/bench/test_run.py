@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,21 @@ def test_a_start_whose_work_was_lost_leaves_no_trace(make_cell: MakeCell, monkey
     assert [row["commit"] for row in folder.starts.rows()] == ["kept"]
 
 
+def test_a_cell_without_checkpoints_keeps_the_rows_of_before(
+    make_cell: MakeCell, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_cell(evaluation="{every: 200, episodes: 1}")
+    for attempt in ("evaluations.jsonl.old", "evaluations.jsonl.old2"):
+        assert run_cell(folder.path) is not None
+        rows = (folder.path / "evaluations.jsonl").read_bytes()
+        shutil.rmtree(folder.path / "checkpoints")  # as in an unpacked study
+        (folder.path / "status.json").write_text("{}")
+        assert run_cell(folder.path) is not None
+        assert (folder.path / attempt).read_bytes() == rows
+        assert "earlier rows are kept in evaluations.jsonl.old" in caplog.text
+    assert [row["env_step"] for row in evaluation_rows(folder.path)] == [0, 200, 400]
+
+
 def test_a_stop_within_an_evaluation_leaves_no_half_of_it(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, parts = make_cell("whole"), make_cell("parts")
     assert run_cell(whole.path) is not None
@@ -328,16 +344,23 @@ def test_joint_cells_record_every_task(make_cell: MakeCell) -> None:
     assert math.isfinite(status.last_score)
 
 
-def test_signals_stop_a_worker_behind_a_checkpoint(make_cell: MakeCell) -> None:
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_signals_stop_a_worker_behind_a_checkpoint(make_cell: MakeCell, number: signal.Signals) -> None:
     folder = make_cell(agents="{nudge: {pause: 0.05}}")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "m3po.bench.run", str(folder.path)], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
-    )
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "m3po.bench.run", str(folder.path)],
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
     wait_for(lambda: folder.status().env_step > 20)
-    process.send_signal(signal.SIGUSR1)
+    process.send_signal(number)
     assert process.wait(timeout=10) == 3
     status = folder.live_status()
-    assert (status.state, status.message) == ("preempted", "stopped by SIGUSR1; run again to go on")
+    assert (status.state, status.message) == ("preempted", f"stopped by {number.name}; run again to go on")
     checkpoint = Checkpoints(folder.path / "checkpoints").newest()
     assert checkpoint is not None
     assert checkpoint.env_step == status.env_step > 20
@@ -361,7 +384,8 @@ def test_a_supervised_worker_stops_when_its_parent_is_gone(make_cell: MakeCell) 
 def test_a_supervised_worker_stops_when_it_is_told_to_and_a_signal_beside_it_is_no_second(
     make_cell: MakeCell, signal_first: bool
 ) -> None:
-    folder = make_cell(agents="{nudge: {pause: 0.5}}")  # both come within one update
+    # both come within one update: a status shows the last one's end within a second
+    folder = make_cell(agents="{nudge: {pause: 2}}")
     job = LocalLauncher(1).start(folder)
     wait_for(lambda: folder.status().env_step > 4, seconds=60)
     asked = [job.stop, lambda: job.process.send_signal(signal.SIGTERM)]

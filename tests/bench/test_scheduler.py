@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from m3po.bench.interrupt import Interrupt
 from m3po.bench.records import CellStatus, State
 from m3po.bench.run import BUSY, OUT_OF_SPACE
-from m3po.bench.scheduler import Interrupt, run_cells
+from m3po.bench.scheduler import run_cells
 from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
@@ -95,6 +96,16 @@ def test_a_worker_that_dies_without_a_word_is_a_failure_with_its_reason(
     assert statuses[folders[0].id].state == "failed"
     assert message in statuses[folders[0].id].message
     assert folders[0].status() == statuses[folders[0].id], "it is written down too"
+
+
+@pytest.mark.parametrize("state", ["done", "diverged"])
+@pytest.mark.parametrize(("code", "how"), [(-11, "was ended by SIGSEGV"), (137, "ended with exit code 137")])
+def test_a_worker_that_dies_after_its_last_word_leaves_a_finished_cell(
+    folders: list[CellFolder], state: State, code: int, how: str
+) -> None:
+    statuses = run_cells(folders[:1], FakeLauncher(_ends(state, code)), _ignore)
+    assert statuses[folders[0].id].state == folders[0].status().state == state
+    assert folders[0].log.read_text() == f"the cell was {state} before its process {how}\n"
 
 
 def test_what_a_worker_said_last_is_its_reason(folders: list[CellFolder]) -> None:

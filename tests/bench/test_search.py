@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
@@ -16,15 +19,17 @@ from optuna.trial import Trial, TrialState
 from rich.console import Console
 
 from analysis.tuning import read_search
+from m3po.bench.interrupt import Stopped
 from m3po.bench.ledger import needed
 from m3po.bench.problem import Problem
 from m3po.bench.records import Cell, CellStatus
 from m3po.bench.search import Search
-from m3po.bench.store import CellFolder, StoreError
-from m3po.bench.trials import SAMPLERS, ended, open_study, working
+from m3po.bench.store import CellFolder, DiskFull, StoreError
+from m3po.bench.trials import SAMPLERS, ended, open_study, requeue, suggest, working
 from suites.catalog import load_suite
 from suites.errors import SuiteError
 from suites.spec import Tuning
+from tests.bench.conftest import with_size_limit
 
 
 class MakeProblem(Protocol):
@@ -109,6 +114,46 @@ def test_an_interruption_changes_no_proposal(
     assert rates[0] == 0.05, "the configuration as it stands comes first"
 
 
+def test_a_signal_while_a_trial_is_asked_for_stops_the_search_politely(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(tmp_path, make_problem({"trials": 3}))
+    lost: list[int] = []
+    monkeypatch.setattr("m3po.bench.search.suggest", _signalled(suggest, signal.SIGUSR1))
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: lost.append(number))
+    try:
+        assert search.run(), "it was interrupted"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert lost == []
+    assert [trial.state for trial in search.study.trials] == [TrialState.COMPLETE], "what was asked for is told"
+
+
+def test_a_second_signal_ends_a_search_that_is_stuck(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(tmp_path, make_problem({"trials": 3}))
+    monkeypatch.setattr("m3po.bench.search.suggest", _signalled(suggest, signal.SIGUSR1, signal.SIGTERM))
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN), signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(Stopped):
+            search.run()
+    finally:
+        signal.signal(signal.SIGUSR1, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def _signalled(call: Callable[..., Any], *numbers: signal.Signals) -> Callable[..., Any]:
+    """``call``, during which these signals come."""
+
+    def disturbed(*arguments: Any) -> Any:
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        return call(*arguments)
+
+    return disturbed
+
+
 def _die_in_a_trial(folder: Path, problem: Problem, **attributes: Any) -> Trial:
     """What is left of a worker that died in a trial."""
     study = open_study(folder, problem)
@@ -117,6 +162,98 @@ def _die_in_a_trial(folder: Path, problem: Problem, **attributes: Any) -> Trial:
     for name, value in attributes.items():
         trial.set_user_attr(name, value)
     return trial
+
+
+Failing = Callable[[Cell], str]
+"""Why a cell fails; nothing where it does not."""
+
+
+@pytest.fixture
+def make_fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Failing], None]:
+    """Has pretended cells fail, at their first step, for the reasons that a function names."""
+
+    def make(why: Failing) -> None:
+        healthy = Search._run_cells
+
+        def run_cells(self: Search, cells: Sequence[Cell], until: int) -> dict[str, CellStatus]:
+            reasons = {cell.id: why(cell) for cell in cells}
+            statuses = healthy(self, [cell for cell in cells if not reasons[cell.id]], until)
+            for name, reason in reasons.items():
+                if reason:
+                    statuses[name] = CellStatus(id=name, state="failed", env_steps=40, message=reason)
+            return statuses
+
+        monkeypatch.setattr(Search, "_run_cells", run_cells)
+
+    return make
+
+
+def test_a_trial_that_failed_by_accident_is_tried_once_more_and_counts_once(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"trials": 3}))
+    accidents = ["its process was killed"]
+    make_fail(lambda cell: accidents.pop() if accidents else "")
+    search.run()
+    trials = ended(search.study)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
+    assert (trials[0].params, trials[0].user_attrs["default"]) == ({"rate": 0.05}, True)
+    assert len(json.loads((tmp_path / "s" / "trials.json").read_text())["trials"]) == 3
+
+
+def test_a_trial_that_fails_again_counts_with_its_reason(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"trials": 3}))
+    make_fail(lambda cell: "out of memory" if cell.config["rate"] == 0.05 else "")
+    search.run()
+    assert not search.trouble
+    entries = json.loads((tmp_path / "s" / "trials.json").read_text())["trials"]
+    assert [(entry["state"], entry["message"]) for entry in entries] == [
+        ("failed", "out of memory"),
+        ("done", ""),
+        ("done", ""),
+    ]
+    assert entries[0]["default"]
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_machine_on_which_nothing_works_ends_the_search_and_costs_it_no_trial(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path, jobs: int
+) -> None:
+    broken = [True]
+    make_fail(lambda cell: "the driver is missing" if broken else "")
+    search = make_search(tmp_path / "s", make_problem({"trials": 20}), jobs)
+    search.run()
+    assert "in a row failed without a score, the last with: the driver is missing" in search.trouble
+    assert len(search.study.trials) <= 8, "it does not race through them"
+    assert ended(search.study) == []
+    tried = {trial.params["rate"] for trial in search.study.get_trials(states=(TrialState.FAIL,))}
+    assert len(tried) >= 3
+
+    broken.clear()
+    again = make_search(tmp_path / "s", make_problem({"trials": 6}), jobs)
+    again.run()
+    counted = ended(again.study)
+    assert [trial.state for trial in counted] == [TrialState.COMPLETE] * 6
+    assert tried <= {trial.params["rate"] for trial in counted}
+
+
+def test_a_full_disk_ends_the_search_at_once(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path
+) -> None:
+    full = [True]
+    make_fail(lambda cell: "no space left on the disk; free some space and run the same command again" if full else "")
+    search = make_search(tmp_path / "s", make_problem({"trials": 2}))
+    search.run()
+    assert search.trouble == "no space left on the disk; free some space and run the same command again"
+    assert len(search.study.trials) == 1
+    full.clear()
+    CellFolder(tmp_path / "s" / "workers" / search.worker).path.rename(tmp_path / "gone")  # the process has ended
+    again = make_search(tmp_path / "s", make_problem({"trials": 2}))
+    again.run()
+    assert [trial.state for trial in ended(again.study)] == [TrialState.COMPLETE] * 2
+    assert ended(again.study)[0].params == {"rate": 0.05}
 
 
 def test_a_killed_trial_is_asked_for_once_more_and_then_given_up(make_problem: MakeProblem, tmp_path: Path) -> None:
@@ -168,7 +305,7 @@ def test_workers_share_the_trials(make_search: MakeSearch, make_problem: MakePro
 
 def _work(search: Search) -> None:
     """What :meth:`Search.run` does, which a thread may not while it waits: signals are the main thread's."""
-    search.interrupt.listening = nullcontext  # type: ignore[method-assign]
+    search.interrupt.listening = lambda patience: nullcontext()  # type: ignore[method-assign]
     search.run()
 
 
@@ -183,6 +320,41 @@ def test_a_torn_journal_and_a_dead_tuners_lock_are_no_obstacle(
     again = make_search(tmp_path / "s", make_problem({"trials": 3}))
     again.run()
     assert len(ended(again.study)) == 3
+
+
+def test_a_line_that_another_worker_left_torn_is_never_glued_onto(make_problem: MakeProblem, tmp_path: Path) -> None:
+    ours, theirs = open_study(tmp_path, make_problem()), open_study(tmp_path, make_problem())
+    with (tmp_path / "journal.log").open("ab") as file:
+        file.write(b'{"op_code": 4, "trial')  # it was killed here
+    ours.ask().set_user_attr("values", {"rate": 0.05})
+    for study in (ours, theirs, open_study(tmp_path, make_problem())):
+        assert study.trials[0].user_attrs["values"] == {"rate": 0.05}
+
+
+def test_a_disk_that_fills_up_in_a_search_is_told_and_the_same_command_goes_on(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    with working(tmp_path):
+        trial = open_study(tmp_path, make_problem()).ask()
+        limit = (tmp_path / "journal.log").stat().st_size + 20  # in the middle of a line
+        with pytest.raises(DiskFull, match=r"cannot append to .*journal\.log: file too large; free some space and run"):
+            with_size_limit(limit, lambda: trial.set_user_attr("values", {"rate": 0.05}))
+    search = make_search(tmp_path, make_problem({"trials": 1}))
+    search.run()
+    assert _values(search.study) == [{"rate": 0.05}]
+
+
+@pytest.mark.parametrize("method", ["read_logs", "append_logs"])
+def test_a_disk_that_fails_in_a_search_is_told(
+    make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(*arguments: object) -> Iterator[None]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    study = open_study(tmp_path, make_problem())
+    monkeypatch.setattr(f"optuna.storages.journal._file.JournalFileBackend.{method}", broken)
+    with pytest.raises(StoreError, match=r"journal\.log: Input/output error; what was told before is kept"):
+        study.ask()
 
 
 def test_a_damaged_journal_is_named(make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
@@ -272,6 +444,31 @@ def test_a_space_that_never_works_ends_the_search(
     assert [trial.state for trial in ended(search.study)] == [TrialState.COMPLETE, *[TrialState.FAIL] * 4]
 
 
+@pytest.mark.parametrize("bound", [{"hours": 1}, {"total_env_steps": 4000}])
+def test_a_space_without_anything_new_ends_a_search_that_only_cost_would_end(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: Any
+) -> None:
+    monkeypatch.setattr("m3po.bench.search.HOPELESS", 8)
+    problem = make_problem({**bound, "sampler": "random"}, seeds="1\ntune: {nudge: {batch: {choices: [2, 4]}}}")
+    search = make_search(tmp_path / "s", problem)
+    search.console = Console(file=(said := io.StringIO()), width=200)
+    search.run()
+    trials = ended(search.study)
+    assert len({trial.params["batch"] for trial in trials}) == 2
+    assert [trial.user_attrs["added"] for trial in trials[-9:]] == [True] + [False] * 8
+    assert "the last 8 trials could not work or only repeated earlier ones" in said.getvalue()
+
+
+def test_a_number_of_trials_is_run_whatever_they_repeat(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m3po.bench.search.HOPELESS", 2)
+    problem = make_problem({"trials": 7}, seeds="1\ntune: {nudge: {batch: {choices: [2]}}}")
+    search = make_search(tmp_path / "s", problem)
+    search.run()
+    assert len(ended(search.study)) == 7
+
+
 def test_seeds_of_the_suite_are_refused(make_problem: MakeProblem) -> None:
     with pytest.raises(SuiteError, match=r"tuning would use seeds of the suite \(0\); name others"):
         make_problem({"seeds": (0, 7)})
@@ -315,6 +512,28 @@ def test_halving_lets_the_same_cells_go_on(
     assert {trial.state for trial in trials if trial.number not in whole} == {TrialState.PRUNED}
     best = max(trials, key=lambda trial: 1 - abs(trial.params["rate"] - 0.2))
     assert best.number in whole
+
+
+@pytest.mark.parametrize("pruner", ["halving", "hyperband"])
+def test_a_trial_that_was_interrupted_does_not_compete_with_itself(
+    pruner: str, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    problem = make_problem({"pruner": pruner, "env_steps": 36})
+    study = open_study(tmp_path, problem)
+    study.pruner._get_bracket_id = lambda study, trial: 0  # type: ignore[attr-defined]  # all in one bracket
+    for _ in range(3):  # interrupted behind the first rung
+        trial = study.ask()
+        trial.report(0.9, 1)
+        assert not trial.should_prune()
+        trial.set_user_attr("stopped", True)
+        requeue(study, tmp_path)
+    for score, pruned in ((0.9, False), (0.95, False), (0.92, True)):
+        trial = study.ask()
+        trial.report(score, 1)
+        # one of three goes on, the best; of six, with 0.9 four times, it would be two, and 0.92 one of them
+        assert trial.should_prune() is pruned
+    reported = [trial.system_attrs["completed_rung_0"] for trial in study.trials]
+    assert reported == [0.9, 0.9, 0.9, 0.9, 0.95, 0.92], "Optuna keeps what failed trials reported"
 
 
 @pytest.mark.parametrize("pruner", ["hyperband", "median"])

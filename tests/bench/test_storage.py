@@ -78,7 +78,7 @@ def test_two_processes_share_a_search_in_postgres_and_a_kill_loses_nothing(
     arguments = ("tune", suite, "--trials", 2, "--env-steps", 120, "--jobs", 1, "--storage", database, "--json")
     killed, other = cli.start(*arguments), cli.start(*arguments)
     folder = tmp_path / "results" / "tiny" / "tuning" / "nudge"
-    wait_for(lambda: list(folder.glob("*/status.json")), what="a trial")
+    wait_for(lambda: list(folder.glob("*/status.json")), seconds=60, what="a trial")
     killed.kill()
     answer, errors = other.communicate(timeout=60)
     assert other.returncode == 0, errors

@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from m3po.bench.store import CellFolder, DiskFull, RowLog, StoreError, drop_torn_tail, locked, read_json, write_json
+from tests.bench.conftest import with_size_limit
 
 
 @pytest.fixture
@@ -62,21 +61,11 @@ def test_only_the_torn_tail_is_cut(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-def _with_size_limit(limit: int, action: Callable[[], None]) -> None:
-    """Run ``action`` where no file may grow beyond ``limit`` bytes: a full disk, as the writer sees it."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        action()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_row_that_does_not_fit_leaves_the_table_as_it_was(log: RowLog) -> None:
     before = log.path.read_bytes()
     # the limit lies in the middle of the new row: the system takes the first part of it, then refuses
     with pytest.raises(DiskFull, match=r"cannot append to .*file too large; free some space"):
-        _with_size_limit(len(before) + 20, lambda: log.append([{"env_step": 20, "note": "x" * 100}]))
+        with_size_limit(len(before) + 20, lambda: log.append([{"env_step": 20, "note": "x" * 100}]))
     assert log.path.read_bytes() == before
 
 
@@ -84,9 +73,25 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     write_json(path, {"old": True})
     with pytest.raises(DiskFull):
-        _with_size_limit(100, lambda: write_json(path, {"new": "x" * 1000}))
+        with_size_limit(100, lambda: write_json(path, {"new": "x" * 1000}))
     assert read_json(path) == {"old": True}
     assert list(tmp_path.iterdir()) == [path], "the temporary file is gone"
+
+
+def test_two_hosts_whose_processes_have_one_id_do_not_take_each_others_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace, others = tmp_path / "status.json", Path.replace, [{"host": 2}]
+
+    def while_the_other_writes(self: Path, target: Path) -> Path:
+        if others:
+            write_json(path, others.pop())
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", while_the_other_writes)
+    write_json(path, {"host": 1})
+    assert read_json(path) == {"host": 1}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_damaged_json_is_named(tmp_path: Path) -> None:
@@ -139,6 +144,12 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
     assert not folder.is_held()
     with folder.held() as ours:
         assert ours
+
+
+def test_a_field_of_a_newer_version_makes_no_status_unreadable(tmp_path: Path) -> None:
+    written = {"id": tmp_path.name, "state": "done", "env_steps": 100, "carbon": 3.5}
+    (tmp_path / "status.json").write_text(json.dumps(written))
+    assert CellFolder(tmp_path).status().state == "done"
 
 
 def test_an_unreadable_status_is_a_failure_with_its_path(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from optuna.trial import Trial
 from typer.testing import CliRunner
 
 from m3po.bench.cli import app
@@ -194,6 +195,30 @@ def test_trials_that_all_diverge_are_no_result(tune: Tune, write_suite: WriteSui
     suite = write_suite(agents="{nudge: {fault: nan}}")
     assert "no valid trial" in tune(suite, "--agent", "nudge", "--trials", 2, exit_code=1)
     assert not list(tmp_path.glob("*-tuned-*"))
+
+
+def test_an_agent_that_always_fails_ends_its_search(tune: Tune, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents="{nudge: {fault: crash}}", budget="{env_steps: 200, num_envs: 4}")
+    answer = tune(suite, "--agent", "nudge", "--trials", 20, "--jobs", 2, exit_code=1)
+    assert "given up after 0 trials of nudge: " in answer
+    assert "the last with: ZeroDivisionError: the agent broke; put that right and run the same command again" in answer
+    assert not list(tmp_path.glob("*-tuned-*"))
+
+
+def test_a_database_that_is_lost_in_a_search_is_told_without_its_password(
+    tune: Tune, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(trial: Trial, space: object) -> None:
+        Path("trials.db").write_bytes(b"no database" * 1000)
+        trial.set_user_attr("values", {})
+
+    monkeypatch.setattr("m3po.bench.search.suggest", lose)
+    told = (
+        r"the storage sqlite:///trials\.db failed in the middle of the search \(.*not a database\); what was told "
+        "before is kept, and the same command goes on"
+    )
+    with pytest.raises(StoreError, match=told):
+        tune(write_suite(), "--agent", "nudge", "--trials", 1, "--storage", "sqlite:///trials.db")
 
 
 def test_a_trial_that_cannot_work_counts_and_says_why(tune: Tune, write_suite: WriteSuite) -> None:
