@@ -225,18 +225,17 @@ class M3PO:
     def _iterate(self, due: int, *, together: int) -> dict[str, float]:
         """Steps 2 and 3 of the algorithm, with ``due`` updates, so many ``together`` under one π_old."""
         c = self.config
-        old = self.model.actor
         metrics: dict[str, float] = {}
         if self.fresh is not None:
             metrics, self.penalty = self.fresh.improve(
                 self.actor_optimizer, self.beta, self.penalty, self.sampling, terminates=self.terminates
             )
         reported: defaultdict[str, list[Tensor]] = defaultdict(list)
-        for update in range(due):
-            if update % together == 0:
-                old = deepcopy(self.model.actor).requires_grad_(False)
-            for name, value in self._learn(old).items():
-                reported[name].append(value)
+        for done in range(0, due, together):
+            old = deepcopy(self.model.actor).requires_grad_(False)
+            for _ in range(min(together, due - done)):
+                for name, value in self._learn(old).items():
+                    reported[name].append(value)
         self.terminates = self.terminates or (self.termination_seen and due > 0)
         self.beta = annealed(c.discrepancy_coef, self.env_step / self.trained_tasks, c.discrepancy_steps)
         means = {name: float(torch.stack(values).mean()) for name, values in reported.items()}
