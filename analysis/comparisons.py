@@ -8,8 +8,9 @@ from itertools import combinations
 
 import numpy as np
 
+from analysis.improvement import holm, permutation_test, permutations, probability_of_improvement
 from analysis.scores import AgentScores
-from analysis.stats import Estimate, holm, permutation_test, permutations, probability_of_improvement
+from analysis.stats import Estimate
 
 __all__ = ["Improvement", "improvements"]
 

@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 
 from analysis import stats
 from analysis.figures import drawing, style
+from analysis.improvement import probability_of_improvement
 from m3po.api import transition
 from m3po.registry import agent_class, agent_config
 from suites.families import family
@@ -325,7 +326,7 @@ def compare_summaries(
     for label, (unit, summary) in summaries.items():
         ours, theirs = (np.array([[summary(rows)] for rows in runs[who]]) for who in (OURS, rival))
         estimates = stats.aggregate(OURS, "mean", ours), stats.aggregate(rival, "mean", theirs)
-        better = stats.probability_of_improvement((OURS, rival), (ours, theirs))
+        better = probability_of_improvement((OURS, rival), (ours, theirs))
         comparisons.append(Comparison(setting, len(ours), label, unit, *estimates, better, rival))
     return comparisons
 

@@ -18,6 +18,7 @@ from analysis.figures import drawing
 from analysis.figures import study as study_figures
 from analysis.figures.style import colours
 from analysis.frame import load
+from analysis.improvement import permutations
 from analysis.report import interactive, methods, pages, tables
 from analysis.report.headline import headline, speedup_sentences
 from analysis.report.markup import Table
@@ -226,7 +227,7 @@ def _method(summary: Summary) -> list[str]:
         "interval of the probability of improvement counts that task with Newcombe's (2006, method 5), which is 0.64 "
         "to 1 for five runs each.",
         "p-values are of permutation tests of the probability of improvement, labels permuted within each task or for "
-        f"whole runs, {stats.permutations(len(summary.improvements) // 2)} times, adjusted for all pairs of agents "
+        f"whole runs, {permutations(len(summary.improvements) // 2)} times, adjusted for all pairs of agents "
         "(Holm).",
         "The generator of each interval is seeded by the names of the agent and the number, so a report made twice has "
         "the same bytes, and an agent that joins changes no other's numbers but the adjustment of p-values "

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.comparisons import improvements
+from analysis.improvement import permutation_test, probability_of_improvement
 from analysis.scores import AgentScores
-from analysis.stats import permutation_test, probability_of_improvement
 from analysis.summary import Summary
 
 
