@@ -12,6 +12,7 @@ import torch
 import baselines.tdmpc2.agent
 import m3po.algorithm.agent
 from m3po.bench.experiment import resolve_device
+from m3po.kit.normalize import sum_by_group
 from m3po.testing import check_agent
 from tests.builtin import AGENTS, SEEING, TINY, lived
 
@@ -31,11 +32,19 @@ def test_built_in_agent_passes_the_contract(name: str) -> None:
     check_agent(agent_class, agent_class.Config(**TINY[name]), device="cuda", images=name in SEEING)
 
 
+def test_sums_of_groups_repeat_to_the_last_bit() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    x, group = torch.randn(200_000, generator=drawn), torch.randint(0, 3, (200_000,), generator=drawn)
+    first, *others = (sum_by_group(x.cuda(), group.cuda(), 3) for _ in range(10))
+    assert all(torch.equal(first, other) for other in others)
+    np.testing.assert_allclose(first.cpu(), sum_by_group(x.double(), group, 3), rtol=1e-4, atol=1e-2)
+
+
 @pytest.mark.parametrize(("saved_on", "loaded_on"), [("cpu", "cuda"), ("cuda", "cpu")])
 @pytest.mark.parametrize("name", LEARNING)
 def test_an_agent_acts_the_same_on_the_other_device(name: str, saved_on: str, loaded_on: str, tmp_path: Path) -> None:
-    """Evaluated, since each device draws its own random numbers, but planning's, which are the same for all decisions;
-    float32 sums in another order differ by about 1e-6."""
+    """Evaluated, since each device draws its own random numbers, but planning's, which are drawn beforehand; float32
+    sums in another order differ by about 1e-6."""
     *_, (agent, spec, _, carry, step) = lived(name, saved_on)
     agent.save(tmp_path, carry)
     other = type(agent)(spec, agent.config, seed=0, device=loaded_on)

@@ -14,10 +14,10 @@ class NumpyPolicy:
     """The policy over K tasks as it stood when this was made, on the host whatever device trains it.
 
     One row per environment is little work: a call of torch costs many times the arithmetic, and evicts from the caches
-    what the simulators need next. On a CPU the arrays are views of the parameters and follow them.
+    what the simulators need next. On a CPU weights and biases are views of the parameters and follow them.
 
     ``center, scale`` ``[K, D]`` normalise observations, clipped to ±``limit``; ``code`` ``[K, C]`` is appended to them;
-    ``action_mask`` ``[K, A]``.
+    ``log_std, action_mask`` ``[K, A]``.
     """
 
     def __init__(
@@ -32,8 +32,7 @@ class NumpyPolicy:
     ) -> None:
         linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
         self._weights = [(_array(layer.weight).T, _array(layer.bias)) for layer in linear]
-        self._log_std = _array(log_std)
-        self._tables = [_array(table) for table in (center, scale, code, action_mask)]
+        self._tables = [_array(table) for table in (center, scale, code, action_mask)] + [np.exp(_array(log_std))]
         self._limit = limit
         self._played: NDArray[np.int64] | None = None
         self._rows = self._tables
@@ -45,14 +44,14 @@ class NumpyPolicy:
         if self._played is None or not np.array_equal(self._played, task):
             self._played = task.copy()
             self._rows = [table[task] for table in self._tables]
-        center, scale, code, action_mask = self._rows
+        center, scale, code, action_mask, std = self._rows
         x = np.concatenate([((observation - center) * scale).clip(-self._limit, self._limit), code], axis=1)
         *hidden, (weight, bias) = self._weights
         for hidden_weight, hidden_bias in hidden:
             x = np.tanh(x @ hidden_weight + hidden_bias)
         action: NDArray[np.float32] = x @ weight + bias
         if noise is not None:
-            action += np.exp(self._log_std) * torch.randn(action.shape, generator=noise).numpy()
+            action += std * torch.randn(action.shape, generator=noise).numpy()
         action *= action_mask
         return action
 

@@ -23,7 +23,7 @@ from baselines.ppo.gradients import PolicyLoss, policy_gradient, value_gradient
 from baselines.ppo.model import ActorCritic
 from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import gaussian_log_prob
-from m3po.kit.normalize import RunningMoments
+from m3po.kit.normalize import RunningMoments, standardise
 from m3po.kit.optim import FlatAdam
 from m3po.kit.returns import gae
 from m3po.kit.rollout import Rollout
@@ -42,6 +42,7 @@ class _Batch(NamedTuple):
     """Transitions to learn from, each ``[B, ...]``; ``action`` is the one drawn, before clipping to [-1, 1]."""
 
     features: Tensor
+    task: Tensor
     action: Tensor
     action_mask: Tensor
     log_prob: Tensor
@@ -69,7 +70,7 @@ class PPO:
         self.code = torch.eye(self.num_tasks, device=self.device)
         inputs = spec.observation_size + (self.num_tasks if self.num_tasks > 1 else 0)
         with initialised_from(seed):
-            model = ActorCritic(inputs, config.hidden, spec.action_dim, config.initial_std)
+            model = ActorCritic(inputs, config.hidden, spec.action_dim, config.initial_std, self.num_tasks)
         self.model = model.to(self.device)
         self.optimizer = FlatAdam(self.model, config.learning_rate, eps=1e-5)
         self.observation_moments = RunningMoments(spec.observation_size, self.num_tasks).to(self.device)
@@ -164,7 +165,7 @@ class PPO:
 
     def _actor_gradient(self, minibatch: _Batch) -> PolicyLoss:
         b, c = minibatch, self.config
-        given = b.features, b.action, b.action_mask, b.log_prob, b.advantage
+        given = b.features, b.task, b.action, b.action_mask, b.log_prob, b.advantage
         return policy_gradient(self.model, *given, clip=c.clip, entropy_coef=c.entropy_coef)
 
     def _critic_gradient(self, minibatch: _Batch) -> Tensor:
@@ -174,7 +175,7 @@ class PPO:
     @torch.no_grad()
     def _log_prob(self, rows: dict[str, Tensor]) -> Tensor:
         """Log-probabilities ``[T, N]`` under the current policy and statistics."""
-        policy = self.model.policy(self._features(rows["observation"], rows["task"]))
+        policy = self.model.policy(self._features(rows["observation"], rows["task"]), rows["task"])
         return gaussian_log_prob(policy, rows["action"], self.action_mask[rows["task"]])
 
     @torch.no_grad()
@@ -196,8 +197,8 @@ class PPO:
         )
         target = advantage + value
         if self.config.normalize_advantage == "task":
-            advantage = _normalize_per_task(advantage, task, self.num_tasks)
-        columns = (features, rows["action"], self.action_mask[task], log_prob, value, advantage, target)
+            advantage = standardise(advantage.flatten(), task.flatten(), self.num_tasks).view_as(advantage)
+        columns = (features, task, rows["action"], self.action_mask[task], log_prob, value, advantage, target)
         return _Batch(*(column.flatten(0, 1) for column in columns))
 
     def _minibatches(self, batch: _Batch) -> Iterator[_Batch]:
@@ -300,13 +301,6 @@ class PPO:
         self.rollout = None if state["rollout"] is None else Rollout.restore(state["rollout"])
         self.discounted_return = state["discounted_return"]
         self.env_steps = state["env_steps"]
-
-
-def _normalize_per_task(x: Tensor, task: Tensor, num_tasks: int) -> Tensor:
-    """``x [T, N]`` brought to mean 0 and deviation 1 over the entries of each of ``num_tasks`` tasks ``[T, N]``."""
-    moments = RunningMoments(1, num_tasks).to(x.device)
-    moments.update(x.flatten()[:, None], task.flatten())
-    return moments.normalize(x[..., None], task, clip=math.inf).squeeze(-1)
 
 
 def _kl(log_ratio: Tensor) -> float:

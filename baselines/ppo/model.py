@@ -52,19 +52,23 @@ class TanhMLP(nn.Sequential):
 
 
 class ActorCritic(nn.Module):
-    """A Gaussian policy whose deviation does not depend on the state, and a value, in two separate networks."""
+    """A Gaussian policy whose deviation depends on the task alone, and a value, in two separate networks.
 
-    def __init__(self, inputs: int, hidden: Sequence[int], action_dim: int, initial_std: float) -> None:
+    ``log_std`` ``[K, A]``: tasks that are solved and tasks that are not need not explore alike.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], action_dim: int, initial_std: float, num_tasks: int = 1
+    ) -> None:
         super().__init__()
         # A small last layer makes the first policy the same in every state.
         self.actor = TanhMLP(inputs, hidden, action_dim, gain=0.01)
         self.critic = TanhMLP(inputs, hidden, 1, gain=1.0)
-        self.log_std = nn.Parameter(torch.full((action_dim,), math.log(initial_std)))
+        self.log_std = nn.Parameter(torch.full((num_tasks, action_dim), math.log(initial_std)))
 
-    def policy(self, features: Tensor) -> Gaussian:
-        """Distribution over actions ``[B, A]`` for ``features [B, D]``."""
-        mean = self.actor(features)
-        return Gaussian(mean, self.log_std.exp().expand_as(mean))
+    def policy(self, features: Tensor, task: Tensor) -> Gaussian:
+        """Distribution over actions ``[..., A]`` for ``features [..., D]`` of ``task [...]``."""
+        return Gaussian(self.actor(features), self.log_std[task].exp())
 
     def value(self, features: Tensor) -> Tensor:
         """Values ``[...]`` of ``features [..., D]``."""

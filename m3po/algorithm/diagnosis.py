@@ -16,6 +16,7 @@ from m3po.algorithm.exploration import discrepancy_bonus, one_step_values, plann
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import Diagnostic
 from m3po.kit.distributions import squashed_log_prob
+from m3po.kit.normalize import sum_by_group
 from m3po.kit.planning import imagine, weigh
 
 __all__ = [
@@ -50,7 +51,7 @@ def latent_errors(model: WorldModel, batch: Mapping[str, Tensor], tasks: int) ->
         predicted = model.dynamics(predicted, action, e)
         reached = model.encode(observation, task)
         error, change = (((z - reached) ** 2).sum(-1) * weight for z in (predicted, start))
-        errors.append(_sums(error, task, tasks) / _sums(change, task, tasks))
+        errors.append(sum_by_group(error, task, tasks) / sum_by_group(change, task, tasks))
     values = torch.stack(errors, -1)
     return {"model_error": _shown("Model error (1: expects no change)", ("task", "horizon"), values)}
 
@@ -129,13 +130,11 @@ def embedding_similarity(model: WorldModel) -> dict[str, Diagnostic]:
     return {"embedding_similarity": _shown("Cosine of task embeddings", ("task", "task"), rows @ rows.T)}
 
 
-def _sums(values: Tensor, task: Tensor, tasks: int) -> Tensor:
-    return torch.zeros(tasks, device=values.device).index_add_(0, task, values)
-
-
 def _per_task(title: str, values: Tensor, task: Tensor, tasks: int) -> Diagnostic:
     """Means ``[K]`` of ``values [B]``."""
-    return _shown(title, ("task",), _sums(values, task, tasks) / _sums(torch.ones_like(values), task, tasks))
+    return _shown(
+        title, ("task",), sum_by_group(values, task, tasks) / sum_by_group(torch.ones_like(values), task, tasks)
+    )
 
 
 def _shown(title: str, axes: tuple[str, ...], values: Tensor) -> Diagnostic:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from baselines.ppo.agent import PPO, _Batch, _normalize_per_task
+from baselines.ppo.agent import PPO, _Batch
 from baselines.ppo.config import PPOConfig
 from m3po.api import EnvSpec, Metrics, Transition
 from tests.baselines.toys import spec_of
@@ -104,7 +104,7 @@ def test_log_prob_is_that_of_the_policy_that_acted(monkeypatch: pytest.MonkeyPat
     feeder.observations.clear()
     feeder.actions.clear()
     first, expected = np.zeros(2, np.bool_), []
-    std = agent.model.log_std.detach().exp().numpy()
+    std = agent.model.log_std[0].detach().exp().numpy()
     for _ in range(4):
         before = len(feeder.actions)
         # The mean as the agent sees it now: its own answer without exploration (far from the limits of ±1).
@@ -212,6 +212,18 @@ def test_tasks_are_told_apart_by_their_code() -> None:
     assert not np.array_equal(action[0], action[1])
 
 
+def test_tasks_explore_by_deviations_of_their_own() -> None:
+    agent = tiny(spec_for(num_tasks=2))
+    with torch.no_grad():
+        agent.model.log_std.copy_(torch.tensor([[-9.0, -9.0], [0.0, 0.0]]))
+    agent._refresh()
+    same, first, task = np.ones((400, 3), np.float32), np.ones(400, np.bool_), np.arange(400) % 2
+    drawn = agent.act(None, same, first, task, explore=True).extras["action"]
+    # e⁻⁹ and 1; of 200 draws the deviation is uncertain by a twentieth
+    assert drawn[task == 0].std(axis=0).max() < 1e-3
+    assert drawn[task == 1].std(axis=0) == pytest.approx(1, abs=0.2)
+
+
 def test_learning_rate_falls_linearly_in_environment_steps() -> None:
     feeder = Feeder(tiny(spec_for(action_repeat=2), learning_rate=1e-3, anneal_env_steps=64))
     rates = [m["learning_rate"] for m in (feeder.step() for _ in range(20)) if m]
@@ -232,19 +244,23 @@ def test_value_clip_takes_the_larger_error() -> None:
     agent = tiny(value_clip=0.5)
     constant_value(agent, 1.0)
     one = torch.ones(1)
-    minibatch = _Batch(torch.ones(1, 3), one, one, one, value=0 * one, advantage=one, target=2 * one)
+    minibatch = _Batch(
+        torch.ones(1, 3), torch.zeros(1, dtype=torch.int64), one, one, one, value=0 * one, advantage=one, target=2 * one
+    )
     # V = 1 errs by (1 − 2)² = 1; near the old value 0 it is 0.5, which errs by (0.5 − 2)² = 2.25.
     assert agent._critic_gradient(minibatch).item() == pytest.approx(2.25)
 
 
-def test_advantages_are_normalised_within_each_task() -> None:
-    x = torch.tensor([[1.0, 10.0], [3.0, 30.0]])
-    task = torch.tensor([[0, 1], [0, 1]])
-    # Each task has two values, one deviation below and above its mean.
-    assert _normalize_per_task(x, task, 2).tolist() == [
-        [pytest.approx(-1, abs=1e-3), pytest.approx(-1, abs=1e-3)],
-        [pytest.approx(1, abs=1e-3), pytest.approx(1, abs=1e-3)],
-    ]
+def test_advantages_are_normalised_within_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = tiny(spec_for(num_tasks=2), normalize_advantage="task")
+    batches, feeder = capture_batch(agent, monkeypatch), Feeder(agent)
+    for t in range(4):
+        feeder.step(reward=float(t))
+    (batch,) = batches
+    for task in (0, 1):
+        advantage = batch.advantage[batch.task == task]
+        assert advantage.mean() == pytest.approx(0, abs=1e-6)
+        assert advantage.std(correction=0) == pytest.approx(1, abs=1e-3)
 
 
 def test_explained_variance_of_targets_that_do_not_vary_is_zero() -> None:
@@ -300,6 +316,7 @@ def test_what_acts_is_the_policy_that_learns(normalize: bool) -> None:
     task = np.array([1, 0])
     decision = agent.act(None, observation, np.zeros(2, np.bool_), task, explore=False)
     index = torch.from_numpy(task)
-    mean = agent.model.policy(agent._features(torch.from_numpy(observation), index)).mean * agent.action_mask[index]
+    features = agent._features(torch.from_numpy(observation), index)
+    mean = agent.model.policy(features, index).mean * agent.action_mask[index]
     # the same float32 arithmetic, summed in another order
     np.testing.assert_allclose(decision.action, mean.detach().clamp(-1, 1).numpy(), atol=1e-6)

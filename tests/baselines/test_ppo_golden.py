@@ -69,7 +69,7 @@ def parameters(policy: Any) -> list[Tensor]:
     """Of its actor and then its critic, in the order of ours: log σ, layers of the actor, layers of the critic."""
     parts = policy.mlp_extractor.policy_net, policy.action_net, policy.mlp_extractor.value_net, policy.value_net
     layers = [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear)]
-    return [policy.log_std, *(p for layer in layers for p in (layer.weight, layer.bias))]
+    return [policy.log_std[None], *(p for layer in layers for p in (layer.weight, layer.bias))]
 
 
 class Rollout:

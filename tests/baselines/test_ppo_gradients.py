@@ -13,7 +13,7 @@ from baselines.ppo.model import ActorCritic
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.trust_region import clipped_surrogate
 
-B, D, A = 32, 5, 3
+B, D, A, K = 32, 5, 3, 4
 CLIP, ENTROPY_COEF, VALUE_COEF = 0.2, 0.01, 0.5
 
 
@@ -28,10 +28,12 @@ def drawn(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def actor_critic() -> ActorCritic:
+def actor_critic(num_tasks: int = 1) -> ActorCritic:
     """With gradients of another step still there, which count for nothing."""
     torch.manual_seed(0)
-    model = ActorCritic(D, (7, 6), A, initial_std=0.7)
+    model = ActorCritic(D, (7, 6), A, initial_std=0.7, num_tasks=num_tasks)
+    with torch.no_grad():
+        model.log_std += 0.1 * torch.randn(model.log_std.shape)
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     return model
@@ -43,17 +45,19 @@ def assert_gradients(parameters: list[nn.Parameter], loss: Tensor) -> None:
         torch.testing.assert_close(p.grad, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_policy_gradient() -> None:
-    model, features, action = actor_critic(), drawn(B, D, seed=1), drawn(B, A, seed=2)
+@pytest.mark.parametrize("num_tasks", [1, K])
+def test_policy_gradient(num_tasks: int) -> None:
+    model, features, action = actor_critic(num_tasks), drawn(B, D, seed=1), drawn(B, A, seed=2)
+    task = torch.arange(B) % 3 % num_tasks  # of four tasks the last is not there
     mask = (drawn(B, A, seed=3) > -0.5).double()  # as where tasks have different actions
     advantage = drawn(B, seed=4)
-    log_prob = gaussian_log_prob(model.policy(features), action, mask)
+    log_prob = gaussian_log_prob(model.policy(features, task), action, mask)
     # Ratios of 0.6 to 1.6, on both sides of the clip, with advantages of either sign.
     old = (log_prob - torch.linspace(-0.5, 0.5, B)).detach()
-    found = policy_gradient(model, features, action, mask, old, advantage, clip=CLIP, entropy_coef=ENTROPY_COEF)
+    found = policy_gradient(model, features, task, action, mask, old, advantage, clip=CLIP, entropy_coef=ENTROPY_COEF)
 
     loss = -clipped_surrogate(log_prob, old, advantage, CLIP).mean()
-    entropy = (mask * torch.distributions.Normal(0.0, model.log_std.exp()).entropy()).sum(-1).mean()
+    entropy = (mask * torch.distributions.Normal(0.0, model.log_std[task].exp()).entropy()).sum(-1).mean()
     assert_gradients([*model.actor.parameters(), model.log_std], loss - ENTROPY_COEF * entropy)
     assert found.loss.item() == pytest.approx(loss.item())
     assert found.entropy.item() == pytest.approx(entropy.item())

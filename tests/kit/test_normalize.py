@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3po.kit.normalize import PercentileScale, RunningMoments
+from m3po.kit.normalize import PercentileScale, RunningMoments, standardise, sum_by_group
 
 # The moments begin as 1e-4 of an observation 0 with variance 1, which shifts them by about 1e-4 / count.
 PRIOR = 1e-3
@@ -90,3 +90,15 @@ def test_percentile_scale_keeps_groups_apart_and_its_floor() -> None:
     assert scale.scale().tolist() == pytest.approx([90, 1, 1])
     assert scale.scale(torch.tensor([1, 0])).tolist() == pytest.approx([1, 90])
     assert scale.seen.tolist() == [True, True, False]
+
+
+def test_groups_are_standardised_apart() -> None:
+    # each has two values, one deviation below and above its mean; a value alone lies on it
+    x, group = torch.tensor([1.0, 10.0, 3.0, 30.0, 7.0]), torch.tensor([0, 1, 0, 1, 2])
+    assert standardise(x, group, 4).tolist() == pytest.approx([-1, -1, 1, 1, 0], abs=1e-6)
+
+
+def test_sums_of_groups_by_hand() -> None:
+    x, group = torch.tensor([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]]), torch.tensor([2, 0, 2])
+    assert sum_by_group(x, group, 3).tolist() == [[2.0, 20.0], [0.0, 0.0], [5.0, 50.0]]
+    assert sum_by_group(x[:, 0], group, 3).tolist() == [2.0, 0.0, 5.0]
