@@ -6,6 +6,7 @@ Everything is measured on replayed subsequences, with noise and draws of its own
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -75,7 +76,8 @@ def experienced_values(
     model_free = model.model.model_free_value(reached, model.embedding)
     believed, experienced = one_step_values(model, latent, step["action"], reward, model_free, step["terminated"])
     gap = (believed - experienced).abs()
-    added = beta * discrepancy_bonus(gap, model.task, tasks, config.discrepancy_clip)
+    moments = deepcopy(model.model.discrepancy_moments)  # who looks must not change what training sees
+    added = beta * discrepancy_bonus(gap, model.task, moments, config.discrepancy_clip)
     share = added / (added + reward.abs()).clamp(min=1e-8)
     return {
         **_values(believed, experienced, model.task, tasks),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from m3po.algorithm.config import M3POConfig
 from m3po.algorithm.model import TaskModel
-from m3po.kit.normalize import standardise
+from m3po.kit.normalize import RunningMoments
 from m3po.kit.planning import Candidates, Plan, plan
 
 __all__ = ["annealed", "discrepancy_bonus", "one_step_values", "planned_policy", "planning_optimism"]
@@ -28,14 +28,16 @@ def annealed(coef: float, env_step: float, steps: int) -> float:
     return coef * max(0.0, 1.0 - env_step / steps)
 
 
-def discrepancy_bonus(discrepancy: Tensor, task: Tensor, tasks: int, clip: float) -> Tensor:
+def discrepancy_bonus(discrepancy: Tensor, task: Tensor, moments: RunningMoments, clip: float) -> Tensor:
     """clip((δ − mean_k δ)/std_k δ, 0, c) of ``discrepancy [...]`` of tasks ``[...]``.
 
-    The moments are those of the batch and of each task k: what is much among the steps of now is rewarded, however
-    small discrepancies have become, and no task gets the bonus of all.
+    The moments are those of each task k and of the batch, which ``moments`` take in, with the steps before it where a
+    task has few there: what is much among the steps of now is rewarded, however small discrepancies have become, and no
+    task gets the bonus of all.
     """
-    normal = standardise(discrepancy.flatten(), task.flatten(), tasks)
-    return normal.clamp(0.0, clip).view_as(discrepancy)
+    delta, group = discrepancy.flatten()[:, None], task.flatten()
+    moments.update(delta, group)
+    return moments.normalize(delta, group, clip=clip).clamp(min=0.0).view_as(discrepancy)
 
 
 @torch.no_grad()

@@ -109,7 +109,8 @@ class FreshUpdate:
         terminated, reward = rollout["terminated"], rollout["reward"]
         believed, experienced = one_step_values(model, latent, rollout["action"], reward, next_value, terminated)
         discrepancy = (believed - experienced).abs()
-        bonus = beta * discrepancy_bonus(discrepancy, task, self.num_tasks, self.config.discrepancy_clip)
+        moments = self.model.discrepancy_moments
+        bonus = beta * discrepancy_bonus(discrepancy, task, moments, self.config.discrepancy_clip)
         ended = terminated | rollout["truncated"]
         cut = (terminated, ended, model.gamma, self.config.gae_lambda)
         advantage = gae(reward, value, next_value, *cut)

@@ -161,7 +161,7 @@ def bonus_loss(
             own, latent, step["action"], step["reward"], experienced, step["terminated"]
         )
         delta = (model_based - model_free).abs()
-        bonus = discrepancy_bonus(delta, task, len(gamma), config.discrepancy_clip)
+        bonus = discrepancy_bonus(delta, task, model.discrepancy_moments, config.discrepancy_clip)
         action = torch.tanh(own.prior(reached).sample(noise[0]))
         to_come = bonus + own.gamma * (~step["terminated"]) * slow.bonus_value(reached, action)
     value_loss = model.regression_loss(model.bonus_logits(latent, step["action"], e), to_come).mean()

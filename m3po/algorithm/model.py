@@ -27,11 +27,14 @@ from m3po.algorithm.config import M3POConfig
 from m3po.api import EnvSpec
 from m3po.kit.distributions import Gaussian
 from m3po.kit.nets import MLP, SimNorm, TaskEmbedding, last_linear
+from m3po.kit.normalize import RunningMoments
 from m3po.kit.symlog import symexp, symlog, two_hot_loss
 
 __all__ = ["TaskModel", "WorldModel"]
 
 _LOG_STD_LOW, _LOG_STD_HIGH = -3.0, 1.0
+_DISCREPANCIES = 128
+"""Of a task at least, what a bonus is normalised by: a joint suite's batch has few of each."""
 
 
 def _beside(*parts: Tensor) -> Tensor:
@@ -66,6 +69,7 @@ class WorldModel(nn.Module):
         self.random_prior = config.random_prior if config.values_bonus else 0.0
         self.random_function = MLP(state, [width], 1).requires_grad_(False) if self.random_prior else None
         self.actor = MLP(state, [width, width], 2 * spec.action_dim)
+        self.discrepancy_moments = RunningMoments(1, spec.num_tasks, memory=_DISCREPANCIES)
         self.register_buffer("bins", torch.linspace(-config.bin_limit, config.bin_limit, bins))
         self.register_buffer("observation_mask", torch.from_numpy(spec.observation_mask).float())
         self.register_buffer("action_mask", torch.from_numpy(spec.action_mask).float())

@@ -11,16 +11,18 @@ __all__ = ["PercentileScale", "RunningMoments", "standardise", "sum_by_group"]
 class RunningMoments(nn.Module):
     """Mean and variance per entry, per group (task), over all that was shown (Chan et al. 1979, parallel form).
 
-    Buffers ``mean, var`` float64 ``[K, D]`` and ``count`` ``[K]``. Entries start at mean 0, variance 1 and a count of
-    1e-4, as is usual.
+    With ``memory`` of the newest only: an update's own rows of a group or, where it has fewer than so many, those with
+    what was there before, which counts for the rest. Buffers ``mean, var`` float64 ``[K, D]`` and ``count`` ``[K]``.
+    Entries start at mean 0, variance 1 and a count of 1e-4, as is usual.
     """
 
     mean: Tensor
     var: Tensor
     count: Tensor
 
-    def __init__(self, size: int, groups: int = 1) -> None:
+    def __init__(self, size: int, groups: int = 1, *, memory: int | None = None) -> None:
         super().__init__()
+        self.memory = memory
         self.register_buffer("mean", torch.zeros(groups, size, dtype=torch.float64))
         self.register_buffer("var", torch.ones(groups, size, dtype=torch.float64))
         self.register_buffer("count", torch.full((groups,), 1e-4, dtype=torch.float64))
@@ -37,6 +39,9 @@ class RunningMoments(nn.Module):
         mean = sum_by_group(x, group, groups) / safe
         var = sum_by_group((x - mean[group]) ** 2, group, groups) / safe
         seen = (count > 0).view(groups, 1)
+        if self.memory is not None:
+            self.count.copy_(torch.minimum(self.count, (self.memory - count).clamp(min=0)))
+            self.mean.mul_((self.count > 0)[:, None] | ~seen)  # a mean without weight would still round the next one
         total = (self.count + count)[:, None]
         delta = mean - self.mean
         merged = self.var * self.count[:, None] + var * count[:, None]
@@ -101,8 +106,7 @@ class PercentileScale(nn.Module):
 
 def standardise(x: Tensor, group: Tensor, groups: int) -> Tensor:
     """(x − mean_k)/std_k of ``x [B]`` within each of ``groups`` groups ``group [B]``."""
-    moments = RunningMoments(1, groups).to(x.device)
-    moments.count.zero_()
+    moments = RunningMoments(1, groups, memory=0).to(x.device)
     moments.update(x.unsqueeze(-1), group)
     return moments.normalize(x.unsqueeze(-1), group, clip=float("inf")).squeeze(-1)
 

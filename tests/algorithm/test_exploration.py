@@ -7,6 +7,7 @@ import torch
 
 from m3po.algorithm.exploration import annealed, discrepancy_bonus, one_step_values, planning_optimism
 from m3po.algorithm.model import TaskModel, WorldModel
+from m3po.kit.normalize import RunningMoments
 from m3po.kit.planning import Candidates
 
 from .conftest import make_batch, make_spec, tiny
@@ -16,13 +17,28 @@ def test_a_task_with_large_returns_does_not_take_the_bonus_of_all() -> None:
     # Task 1's discrepancies are a thousand times task 0's; per task both look the same, so the bonuses agree.
     delta = torch.tensor([1.0, 2.0, 3.0, 1000.0, 2000.0, 3000.0])
     task = torch.tensor([0, 0, 0, 1, 1, 1])
-    own = discrepancy_bonus(delta, task, tasks=2, clip=2.0)
+    own = discrepancy_bonus(delta, task, RunningMoments(1, 2, memory=0), clip=2.0)
     torch.testing.assert_close(own[:3], own[3:], atol=1e-3, rtol=0)
     # The third of (1, 2, 3): mean 2, variance 2/3 → (3 − 2)/√(2/3) = 1.2247; the first is below the mean → 0.
     assert own[2].item() == pytest.approx(1.2247, abs=1e-3)
     assert own[0].item() == 0.0
-    wrong = discrepancy_bonus(delta, torch.zeros_like(task), tasks=1, clip=2.0)
+    wrong = discrepancy_bonus(delta, torch.zeros_like(task), RunningMoments(1, memory=0), clip=2.0)
     assert wrong[:3].max().item() == 0.0
+
+
+def test_a_task_with_one_step_in_a_batch_is_held_against_its_steps_before() -> None:
+    spec = make_spec()
+    moments = WorldModel(spec, tiny()).discrepancy_moments
+    for step in range(200):
+        delta = torch.tensor([step % 2, 10.0 + 10 * (step % 2)])
+        bonus = discrepancy_bonus(delta, torch.tensor([0, 1]), moments, clip=2.0)
+    # of 0 and 1 in turn, or 10 and 20, the larger is one deviation above the mean; by itself it would be the mean
+    torch.testing.assert_close(bonus, torch.ones(2), atol=0.02, rtol=0)
+    # 127 steps before count beside a new one: (65 + 127 · 15)/128, whose mean is 15 and variance 25
+    jump = discrepancy_bonus(torch.tensor([65.0]), torch.tensor([1]), moments, clip=99.0)
+    mean = (65 + 127 * 15) / 128
+    variance = (127 * 25 + 127 * (15 - mean) ** 2 + (65 - mean) ** 2) / 128
+    assert jump.item() == pytest.approx((65 - mean) / variance**0.5, rel=0.01)
 
 
 def test_beta_goes_to_zero_linearly() -> None:

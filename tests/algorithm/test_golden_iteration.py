@@ -49,6 +49,7 @@ class Reference:
         assert self.m.bonus_critic is not None
         self.bonus_parameters = [*self.m.bonus_critic.parameters(), *self.m.model_free.parameters()]
         self.bonus = torch.optim.Adam(self.bonus_parameters, 1e-3)
+        self.deltas = [torch.empty(0), torch.empty(0)]
         self.actor = torch.optim.Adam(self.m.actor.parameters(), 1e-3)
         # (T/5 − 1)/(T/5) of 40 and of 500 decisions: 7/8, which the heuristic raises to 0.95, and 99/100
         self.gamma = torch.tensor([0.95, 0.99])
@@ -153,8 +154,9 @@ class Reference:
             delta, bonus = (q_mb - q_mf).abs(), torch.zeros(len(task))
             for k in (0, 1):
                 of_k = delta[task == k]
-                spread = (of_k.var(unbiased=False) + 1e-8).sqrt() if len(of_k) else torch.ones(())
-                bonus[task == k] = ((of_k - of_k.mean()) / spread).clamp(0, 2)
+                self.deltas[k] = torch.cat([self.deltas[k], of_k])  # fewer than 128, so that all of them count
+                spread = (self.deltas[k].var(unbiased=False) + 1e-8).sqrt()
+                bonus[task == k] = ((of_k - self.deltas[k].mean()) / spread).clamp(0, 2)
             policy_mean, policy_std = self.pi(latents[0], e, mask, self.m.actor)
             a_next = torch.tanh(policy_mean + policy_std * noise[0]) * mask
             assert self.slow.bonus_critic is not None

@@ -46,6 +46,20 @@ def test_groups_are_kept_apart() -> None:
     assert moments.std(group).flatten().tolist() == pytest.approx([1, 10, 1, 10], abs=20 * PRIOR)
 
 
+def test_a_short_memory_keeps_the_newest() -> None:
+    moments = RunningMoments(1, 2, memory=4)
+    moments.update(torch.tensor([[5.0], [7.0], [100.0]]), torch.tensor([0, 0, 1]))
+    moments.update(torch.tensor([[1.0], [1.0], [4.0]]), torch.tensor([0, 0, 0]))
+    # group 0: three new rows (mean 2, variance 2) and the weight of one for the two before (mean 6, variance 1)
+    assert moments.mean[0].item() == pytest.approx((3 * 2 + 6) / 4, abs=PRIOR)
+    assert moments.var[0].item() == pytest.approx((3 * 2 + 1 + 16 * 3 / 4) / 4, abs=PRIOR)
+    # group 1 was not there and is as it was
+    assert moments.mean[1].item() == pytest.approx(100, rel=PRIOR)
+    rows = torch.tensor([[0.1], [0.7], [0.2], [0.4], [0.9]])
+    moments.update(rows, torch.zeros(5, dtype=torch.int64))
+    assert moments.mean[0].item() == rows.double().mean().item()  # to the last bit: nothing before is left
+
+
 def test_values_far_away_keep_their_spread() -> None:
     # The textbook E[x²] − E[x]² in float32 would lose a variance of 1 beside (10⁴)².
     moments = RunningMoments(1)
