@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.efficiency import LEVELS, Speedup, StepsToScore
-from analysis.report.markup import Table
+from analysis.report.markup import About, Table
 from analysis.summary import Summary
 from analysis.wording import AXIS_NAMES, INTERVAL, NO_INTERVAL
 
@@ -53,12 +53,16 @@ def task_efficiency(summary: Summary) -> Table:
         (task.name, *(of_leader.get((task.name, reference), "") for reference in references))
         for task in summary.results.study.tasks
     )
+    about = tuple(
+        (None, *(About((reference, *filter(None, [leader])), (task.name,)) for reference in references))
+        for task in summary.results.study.tasks
+    )
     header = ("Task", *(f"{reference}'s final score" for reference in references))
     caption = (
         f"How many times fewer environment steps {leader} needs than another agent to reach the final mean "
         f"score of that one on a task, with {INTERVAL} interval. All pairs are in task_efficiency.csv."
     )
-    return Table("task_efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows)
+    return Table("task_efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows, about=about)
 
 
 def _speedup_record(s: Speedup) -> dict[str, object]:

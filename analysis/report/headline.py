@@ -6,8 +6,10 @@ import math
 
 from analysis import stats
 from analysis.efficiency import Speedup
+from analysis.report.efficiency_tables import speedup_text
 from analysis.stats import Estimate
 from analysis.summary import Summary
+from analysis.wording import AXIS_NAMES
 
 
 def headline(summary: Summary) -> str:
@@ -60,11 +62,20 @@ def _caveat(summary: Summary, *agents: str) -> str:
     return ", but intervals of so few runs miss the truth more often than they say"
 
 
-def speedup_sentences(summary: Summary) -> list[str]:
-    """How many times fewer environment steps the leading agent needs to reach each other's final IQM."""
+def speedup_sentences(summary: Summary) -> dict[str, str]:
+    """How many times fewer environment steps the leading agent needs to reach each other's final IQM, by the other; and
+    how many times fewer updates and seconds, where the score to reach is the same."""
     leader = next(iter(summary.ranking), None)
-    found = [s for s in summary.speedups if s.agent == leader and s.task is None and s.axis == "env_step"]
-    return [_sentence(s) for s in found]
+    found = [s for s in summary.speedups if s.agent == leader and s.task is None]
+    sentences = {}
+    for s in found:
+        if s.axis != "env_step":
+            continue
+        goal = (s.reference, f"{s.target:.3f}", s.cut_at)
+        others = [o for o in found if o.axis != s.axis and (o.reference, f"{o.target:.3f}", o.cut_at) == goal]
+        counted = [f"{AXIS_NAMES[o.axis]} {speedup_text(o)}" for o in others if 0 < o.ratio < math.inf]
+        sentences[s.reference] = _sentence(s) + (f" Times fewer {', '.join(counted)}." if counted else "")
+    return sentences
 
 
 def _sentence(s: Speedup) -> str:

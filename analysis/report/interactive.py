@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.figures import drawing, style
-from analysis.report.markup import Table
+from analysis.report.markup import About, Table
 from analysis.scores import Array, thinned
 from analysis.stats import Band
 from analysis.study import Study
@@ -76,29 +76,37 @@ class Text:
     """One field of a table on the page, and whose cells are behind it: nobody's where it is no number of the study."""
 
     text: str
-    agents: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
+    about: About | None = None
 
 
 def linked(table: Table, study: Study) -> list[list[Text]]:
-    """The rows of a table with the agents and tasks that each number is about, read off its row's and column's names.
+    """The rows of a table, each number with what it is about: told by the table, or by its row and column."""
+    about = table.about or _by_name(table, study)
+    return [
+        [
+            Text(text, behind if index >= table.names and any(sign.isdigit() for sign in text) else None)
+            for index, (text, behind) in enumerate(zip(row, of_row, strict=True))
+        ]
+        for row, of_row in zip(table.rows, about, strict=True)
+    ]
 
-    A number with tasks but no agent is about every agent, one with agents but no task about every task.
-    """
+
+def _by_name(table: Table, study: Study) -> list[list[About | None]]:
     known = {*study.agents, *(task.name for task in study.evaluated)}
     heads = [_named(name, known) for name in table.header]
     rows = []
     for row in table.rows:
-        of_row = {name for text in row if (name := _named(text, known))}
-        fields = []
-        for index, text in enumerate(row):
-            about = of_row | ({head} if (head := heads[index]) else set())
-            agents = tuple(agent for agent in study.agents if agent in about)
-            tasks = tuple(task.name for task in study.evaluated if task.name in about)
-            number = index >= table.names and any(sign.isdigit() for sign in text)
-            fields.append(Text(text, agents, tasks) if number and (agents or tasks) else Text(text))
-        rows.append(fields)
+        of_row = {_named(text, known) for text in row}
+        named = [{name for name in (*of_row, head) if name} for head in heads]
+        rows.append([_about(names, study) if names else None for names in named])
     return rows
+
+
+def _about(names: Set[str], study: Study) -> About:
+    return About(
+        tuple(agent for agent in study.agents if agent in names),
+        tuple(task.name for task in study.evaluated if task.name in names),
+    )
 
 
 def _named(text: str, known: Set[str]) -> str | None:

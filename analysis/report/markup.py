@@ -11,6 +11,14 @@ import pandas as pd
 
 
 @dataclass(frozen=True)
+class About:
+    """Whose cells are behind a number: of these agents, on these tasks; none named are all of them."""
+
+    agents: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Table:
     """One table: ``frame`` holds the exact numbers, ``rows`` the same as text under ``header``.
 
@@ -24,6 +32,9 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     names: int = 1
     """Leading columns that hold names rather than numbers."""
+    about: tuple[tuple[About | None, ...], ...] | None = None
+    """Like ``rows``, where the names of a number's row and column do not say what it is about; None: no cells of the
+    study are behind it."""
 
     def csv(self) -> str:
         """Comma-separated, with exact numbers; an empty field is a missing value."""

@@ -21,7 +21,8 @@ from analysis.frame import load
 from analysis.improvement import permutations
 from analysis.report import interactive, methods, pages, tables
 from analysis.report.headline import headline, speedup_sentences
-from analysis.report.markup import Table
+from analysis.report.interactive import Text
+from analysis.report.markup import About, Table
 from analysis.summary import Summary, summarise
 from analysis.wording import INTERVAL
 
@@ -116,8 +117,11 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
     return {
         "study": study,
         "title": _title(summary),
-        "headline": headline(summary),
-        "speedups": speedup_sentences(summary),
+        "headline": Text(headline(summary), About(summary.ranking[:2]) if summary.ranking else None),
+        "speedups": [
+            Text(sentence, About((summary.ranking[0], reference)))
+            for reference, sentence in speedup_sentences(summary).items()
+        ],
         "paragraph": methods.paragraph(summary),
         "checks": integrity.checks(results, summary.scores, summary.insides.damaged),
         "notes": summary.notes,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.published import PublishedCurve
 from analysis.report import efficiency_tables
-from analysis.report.markup import Table
+from analysis.report.markup import About, Table
 from analysis.scores import Array
 from analysis.seeds import NUMBERS, Separation
 from analysis.stats import Estimate
@@ -118,14 +118,14 @@ def breadth(summary: Summary) -> Table:
         (b.agent, "" if b.area is None else interval(b.area, 3), interval(b.worst, 3), b.worst_task)
         for b in summary.breadth
     )
+    about = tuple((None, About((b.agent,)), About((b.agent,), (b.worst_task,)), None) for b in summary.breadth)
     caption = (
         "Area under the learning curve divided by its length (IQM over runs and tasks) and the mean score of the task "
         f"an agent is worst at, normalised, with {INTERVAL} intervals. That of the worst task is the task's own; "
         "chosen as the worst, it was a little unlucky too."
     )
-    return Table(
-        "breadth", caption, pd.DataFrame(records), ("Agent", "Area under the curve", "Worst task", "Which"), rows
-    )
+    header = ("Agent", "Area under the curve", "Worst task", "Which")
+    return Table("breadth", caption, pd.DataFrame(records), header, rows, about=about)
 
 
 def domains(summary: Summary) -> Table:
@@ -134,8 +134,10 @@ def domains(summary: Summary) -> Table:
     shown = {(d.domain, d.agent): interval(d.value, 3) for d in summary.domains}
     names = dict.fromkeys(d.domain for d in summary.domains)
     rows = tuple((name, *(shown.get((name, agent), "missing") for agent in summary.agents)) for name in names)
+    tasks = {name: tuple(t.name for t in summary.results.study.tasks if t.domain == name) for name in names}
+    about = tuple((None, *(About((agent,), tasks[name]) for agent in summary.agents)) for name in names)
     caption = f"IQM of the normalised score over the runs and tasks of each domain, with {INTERVAL} interval."
-    return Table("domains", caption, pd.DataFrame(records), ("Domain", *summary.agents), rows)
+    return Table("domains", caption, pd.DataFrame(records), ("Domain", *summary.agents), rows, about=about)
 
 
 def separations(summary: Summary) -> Table:
@@ -185,12 +187,16 @@ def published(summary: Summary) -> Table:
         )
         for task in tasks
     )
+    about = tuple(
+        (None, *(About((agent,), (task.name,)) for agent in summary.agents), *(None for _ in labels)) for task in tasks
+    )
     of_one = " or of one agent per task" if summary.results.study.mode == "joint" else ""
     caption = (
         "Mean scores at this study's last step, and published ones at the last one published up to there, not "
         f"normalised. In brackets: measured by other rules{of_one}, not to be compared."
     )
-    return Table("published", caption, pd.DataFrame(records), ("Task", *summary.agents, *labels), rows)
+    header = ("Task", *summary.agents, *labels)
+    return Table("published", caption, pd.DataFrame(records), header, rows, about=about)
 
 
 def _published_cell(curve: PublishedCurve, step: int, mean: float) -> str:
@@ -247,8 +253,12 @@ def by_protocol(summary: Summary) -> Table:
     shown = {(s.protocol, s.engine, s.agent): interval(s.value, 3) for s in summary.by_measure}
     measures = dict.fromkeys((s.protocol, s.engine) for s in summary.by_measure)
     rows = tuple((*m, *(shown.get((*m, agent), "missing") for agent in summary.agents)) for m in measures)
+    study = summary.results.study
+    tasks = {m: tuple(t.name for t in study.tasks if (study.labels[t.protocol], t.engine) == m) for m in measures}
+    about = tuple((None, None, *(About((agent,), tasks[m]) for agent in summary.agents)) for m in measures)
     caption = f"IQM of the normalised score, each protocol and engine for itself, with {INTERVAL} interval."
-    return Table("by_protocol", caption, pd.DataFrame(records), ("Protocol", "Engine", *summary.agents), rows, 2)
+    header = ("Protocol", "Engine", *summary.agents)
+    return Table("by_protocol", caption, pd.DataFrame(records), header, rows, 2, about)
 
 
 def generalisation(summary: Summary) -> Table:
@@ -263,13 +273,17 @@ def generalisation(summary: Summary) -> Table:
         for g in summary.generalisation
     )
     study = summary.results.study
+    trained, held_out = (tuple(task.name for task in part) for part in (study.tasks, study.held_out))
+    about = tuple(
+        (None, About((g.agent,), trained), About((g.agent,), held_out), About((g.agent,)), None)
+        for g in summary.generalisation
+    )
     caption = (
         f"Mean normalised score on the {len(study.tasks)} tasks trained on and on the {len(study.held_out)} held out, "
         f"and the first minus the second, with {INTERVAL} intervals over whole runs."
     )
-    return Table(
-        "generalisation", caption, pd.DataFrame(records), ("Agent", "Trained", "Held out", "Gap", "Runs"), rows
-    )
+    header = ("Agent", "Trained", "Held out", "Gap", "Runs")
+    return Table("generalisation", caption, pd.DataFrame(records), header, rows, about=about)
 
 
 def sweep(summary: Summary) -> Table:
@@ -286,9 +300,11 @@ def sweep(summary: Summary) -> Table:
     shown = {(p.base, str(p.value)): interval(summary.aggregates[p.agent]["iqm"], 3) + at[p.agent] for p in points}
     values, bases = dict.fromkeys(str(p.value) for p in points), dict.fromkeys(p.base for p in points)
     rows = tuple((value, *(shown.get((base, value), "missing") for base in bases)) for value in values)
+    agents = {(p.base, str(p.value)): About((p.agent,)) for p in points}
+    about = tuple((None, *(agents.get((base, value)) for base in bases)) for value in values)
     same = f"at {min(steps)} environment steps" if len(steps) == 1 else "at the environment steps that each has come to"
     caption = f"IQM of the normalised score against {key}, {same}, with {INTERVAL} interval."
-    return Table("sweep", caption, pd.DataFrame(records), (key, *bases), rows)
+    return Table("sweep", caption, pd.DataFrame(records), (key, *bases), rows, about=about)
 
 
 def compute(summary: Summary) -> Table:

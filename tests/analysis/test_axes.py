@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from analysis.frame import load
-from analysis.report import efficiency_tables
+from analysis.report import efficiency_tables, tables
+from analysis.report.markup import About
 from analysis.scores import agent_scores
 from analysis.summary import summarise
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
@@ -146,3 +147,6 @@ def test_domains_of_the_control_suite(tmp_path: Path) -> None:
     found = {(d.agent, d.domain): d.tasks for d in summary.domains}
     assert {domain for _, domain in found} == {"walker", "cheetah", "metaworld"}
     assert found["m3po", "walker"] == 2
+    table = tables.domains(summary)
+    assert table.about is not None
+    assert table.about[0][1] == About((summary.agents[0],), tuple(name for name, _ in TASKS if "walker" in name))

@@ -8,6 +8,7 @@ import pytest
 
 from analysis.frame import load
 from analysis.published import PublishedCurve, published_curves, sources
+from analysis.report.markup import About
 from analysis.report.study import render
 from analysis.report.tables import protocols, published
 from analysis.study import Protocol, Study, Task
@@ -113,6 +114,10 @@ def test_a_study_that_runs_says_its_own_step(tmp_path: Path) -> None:
     assert "] at 100,000 (n = 3)" in shown["m3po"]
     assert "962 at 100,000 (n = 3)" in shown.values()
     assert set(table.frame["env_step"]) == {100_000}
+    # no cell of ours is behind what others published
+    assert table.about is not None
+    assert dict(zip(table.header, table.about[0], strict=True))["m3po"] == About(("m3po",), ("walker-walk",))
+    assert not any(table.about[0][2:])
 
 
 def test_one_agent_for_all_tasks_is_compared_with_none_that_has_one_task(tmp_path: Path) -> None:

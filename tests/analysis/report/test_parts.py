@@ -11,6 +11,7 @@ import pytest
 from analysis.figures.study import by_protocol
 from analysis.frame import load
 from analysis.report import tables
+from analysis.report.markup import About
 from analysis.report.study import document, write
 from analysis.summary import summarise
 from analysis.tidy import from_frame
@@ -51,6 +52,8 @@ def test_protocols_of_one_name_are_told_apart(tmp_path: Path) -> None:
     study = Synthetic(tmp_path, agents=("m3po", "ppo"), tasks=tasks, score=scores)
     summary = summarise(load(study.write()))
     table = tables.by_protocol(summary)
+    assert table.about is not None
+    assert [row[2] for row in table.about] == [About(("m3po",), (task,)) for task, _ in tasks]
     # seeds add 0, 0.01 and 0.02
     assert [row[:3] for row in table.rows] == [
         ("dmc-1000 (action repeat 2, 500 decisions)", "native", "0.910 [0.900, 0.920]"),
@@ -112,6 +115,8 @@ def test_generalisation(tmp_path: Path) -> None:
     # the seed moves both parts alike, and whole runs are drawn: the gap has no spread
     assert (found.gap.estimate, found.gap.low, found.gap.high) == pytest.approx((0.4, 0.4, 0.4))
     assert summary.scores["m3po"].tasks == ("reach-v3", "push-v3"), "held-out tasks enter no aggregate"
+    about = (About(("m3po",), ("reach-v3", "push-v3")), About(("m3po",), ("door-lock-v3",)), About(("m3po",)))
+    assert tables.generalisation(summary).about == ((None, *about, None),)
     rows = {row[0]: row[2] for row in tables.per_task(summary).rows}
     assert rows["door-lock-v3 (held out)"] == "0.31 [0.30, 0.32] (n = 3)"
     assert "Generalisation" in write(study.folder).read_text()
@@ -138,6 +143,10 @@ def test_a_sweep_is_a_table_and_a_figure(tmp_path: Path) -> None:
         ("8", "0.500 [0.500, 0.500]", "missing"),
     )
     assert "at 10,000 environment steps" in table.caption
+    assert table.about == (
+        (None, About(("m3po-num_envs-1",)), About(("ppo-num_envs-1",))),
+        (None, About(("m3po-num_envs-8",)), None),
+    )
     write(study.folder)
     assert (study.folder / "report" / "figures" / "sweep.png").stat().st_size > 5_000
 
