@@ -347,7 +347,7 @@ class M3PO:
             "replay": None if self.replay is None else {"envs": self.replay.num_envs, **self.replay.state()},
             "noise": generator_state(self.noise),
             "sampling": numpy_generator_state(self.sampling),
-            "counters": [self.env_step, self.rows, self.updates],
+            "counters": [self.env_step, self.rows, self.updates, self.trained_tasks],
             "adaptive": [self.penalty, self.beta],
             "terminations": [self.termination_seen, self.terminates],
             "carry": list(carry),
@@ -372,7 +372,7 @@ class M3PO:
             self.replay.restore(state["replay"])
         restore_generator(self.noise, state["noise"])
         restore_numpy_generator(self.sampling, state["sampling"])
-        self.env_step, self.rows, self.updates = state["counters"]
+        self.env_step, self.rows, self.updates, self.trained_tasks = state["counters"]
         self.penalty, self.beta = state["adaptive"]
         self.termination_seen, self.terminates = state["terminations"]
         mean, age = (part.to(self.device) for part in state["carry"])

@@ -321,7 +321,9 @@ class Heartbeat:
 
 def _peak_memory_mb() -> float:
     """Peak of this process and, where the system tells (Linux), of those that step its environments."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # A process inherits ru_maxrss from the one that started it, so that is only for systems which tell no other.
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    own = _peak_of("self") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     children = [pid for listed in Path("/proc/self/task").glob("*/children") for pid in _told(listed).split()]
     return own + sum(map(_peak_of, children))
 

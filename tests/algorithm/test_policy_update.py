@@ -90,6 +90,58 @@ def test_each_environment_closes_its_own_advantage(spec: EnvSpec) -> None:
     assert cut[-1, 0].item() == pytest.approx(rows["reward"][-1, 0].item(), abs=1e-5)
 
 
+def test_targets_of_fresh_data_are_what_plain_loops_give(spec: EnvSpec) -> None:
+    """Errors 2, 3 and 5 in the form that ``paper`` has: successors, ends and tasks of each environment are its own."""
+    agent = M3PO(spec, tiny(**FRESH, rollout_size=999, gamma=0.9, gae_lambda=0.8), seed=0, device="cpu")
+    model, fresh = agent.model, agent.fresh
+    assert fresh is not None
+    assert model.augmented is not None
+    torch.manual_seed(0)
+    for head in (model.model_free, model.augmented, model.reward_net, *model.critics):
+        torch.nn.init.normal_(last_linear(head).weight)
+    seen = rollout(agent, 5)  # four environments, of tasks 0, 1, 0, 1
+    ends = {1: ([True, False, False, False], [False, True, False, False]), 3: ([False] * 4, [True, False, False, True])}
+    for t, transition in enumerate(seen):
+        terminated, truncated = map(np.array, ends.get(t, ([False] * 4, [False] * 4)))
+        strange = transition.next_observation + 1  # the next row may belong to another episode
+        agent.observe(replace(transition, next_observation=strange, terminated=terminated, truncated=truncated))
+    rows = {k: torch.from_numpy(np.stack([r[k] for r in fresh.rows])) for k in fresh.rows[0]}
+    found = {k: v.unflatten(0, (5, 4)) for k, v in fresh._targets(rows, 0.5, terminates=False).items()}
+
+    task = rows["task"]
+    e, z, z_next = model.embedding(task), *(model.encode(rows[k], task) for k in ("observation", "next_observation"))
+    own = TaskModel(model, task[0], torch.full((4,), 0.9), terminates=False)
+    following, believed, _ = own.step(z, rows["action"])
+    delta = believed + 0.9 * own.value(following)
+    delta = delta - rows["reward"] - 0.9 * (~rows["terminated"]) * model.model_free_value(z_next, e)
+    torch.testing.assert_close(found["discrepancy"], delta.abs(), atol=1e-5, rtol=1e-5)
+
+    def advantages(reward: torch.Tensor, value: torch.Tensor, next_value: torch.Tensor) -> torch.Tensor:
+        result = torch.zeros(5, 4)
+        for n in range(4):
+            later = 0.0
+            for t in reversed(range(5)):
+                to_come = 0.0 if rows["terminated"][t, n] else 0.9 * float(next_value[t, n])
+                over = bool(rows["terminated"][t, n] | rows["truncated"][t, n])
+                later = float(reward[t, n]) + to_come - float(value[t, n]) + (0.0 if over else 0.9 * 0.8 * later)
+                result[t, n] = later
+        return result
+
+    with torch.no_grad():
+        value, next_value = model.model_free_value(z, e), model.model_free_value(z_next, e)
+        own_target = advantages(rows["reward"], value, next_value) + value
+        value, next_value = model.augmented_value(z, e), model.augmented_value(z_next, e)
+        advantage = advantages(rows["reward"] + found["bonus"], value, next_value)
+    torch.testing.assert_close(found["value_target"], own_target, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found["augmented_target"], advantage + value, atol=1e-4, rtol=1e-4)
+    for of in (task == 0, task == 1):
+        gap, raised = delta.abs()[of], advantage[of]
+        bonus = 0.5 * ((gap - gap.mean()) / gap.std(correction=0)).clamp(0, 2)
+        torch.testing.assert_close(found["bonus"][of], bonus, atol=1e-3, rtol=1e-3)
+        normal = (raised - raised.mean()) / raised.std(correction=0)
+        torch.testing.assert_close(found["advantage"][of], normal, atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("form", ["reward", "advantage"])
 def test_bonuses_raise_the_advantage_and_never_what_was_experienced(
     spec: EnvSpec, form: str, monkeypatch: pytest.MonkeyPatch

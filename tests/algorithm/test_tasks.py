@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -96,3 +97,17 @@ def test_the_preset_for_many_tasks_replays_as_many_steps_as_the_default() -> Non
     many, default = M3POConfig(preset="mt"), M3POConfig()
     assert many.updates_per_step < default.updates_per_step
     assert many.batch * many.updates_per_step == default.batch * default.updates_per_step
+
+
+def test_an_agent_resumed_with_tasks_held_out_acts_as_it_would_have(tmp_path: Path) -> None:
+    """Three tasks of which two are trained: learning starts after 10 steps of each, so after 20 and not 30."""
+    spec = make_spec(tasks=3)
+    agent, other = (M3PO(spec, tiny(learning_starts=10), seed=0, device="cpu") for _ in range(2))
+    trained = replace(make_spec(tasks=2), task_names=spec.task_names[:2])
+    for transition in rollout(M3PO(trained, tiny(), seed=0, device="cpu"), 6):
+        agent.observe(transition)  # 24 steps of four environments
+    agent.save(tmp_path, agent.initial_carry(4))
+    carry = other.load(tmp_path)
+    observation, first = np.ones((4, spec.observation_size), np.float32), np.ones(4, bool)
+    decisions = [a.act(carry, observation, first, np.array([0, 1, 0, 1]), explore=True).action for a in (agent, other)]
+    np.testing.assert_array_equal(*decisions)

@@ -474,6 +474,14 @@ def test_peak_memory_counts_the_processes_that_step_environments() -> None:
     assert session._peak_memory_mb() - alone < 50
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's own peak")
+def test_peak_memory_of_a_process_is_not_that_of_the_one_that_started_it() -> None:
+    measure = "from m3po.bench import session; print(session._peak_memory_mb())"
+    heavy = f"import subprocess, sys; x = bytearray(600_000_000); subprocess.run([sys.executable, '-c', {measure!r}])"
+    told = subprocess.run([sys.executable, "-c", heavy], check=True, capture_output=True, text=True).stdout
+    assert 10 < float(told) < 500
+
+
 def test_threads_and_processes_that_end_while_they_are_counted_count_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "0" / "children"]))
     assert session._peak_memory_mb() > 0
