@@ -71,15 +71,17 @@ def agent_class(summary: Summary, agent: str) -> str:
 def draw_band(
     axes: Axes, summary: Summary, agent: str, x: np.ndarray, band: Band, *, marked: bool = False, width: float = 1.6
 ) -> None:
-    paint = style.colours(summary.results.study.agents)[agent]
+    agents = summary.results.study.agents
+    paint, dash = style.colours(agents)[agent], style.dashes(agents)[agent]
     gid = agent_class(summary, agent)
     if band.low is not None and band.high is not None:
         axes.fill_between(x, band.low, band.high, color=paint, alpha=0.18, linewidth=0, gid=gid)
-    marker = style.markers(summary.results.study.agents)[agent] if marked or len(x) == 1 else None
+    marker = style.markers(agents)[agent] if marked or len(x) == 1 else None
     axes.plot(
         x,
         band.estimate,
         color=paint,
+        linestyle=style.line_style(dash),
         marker=marker,
         markevery=max(1, len(x) // 8),
         markersize=4,
@@ -130,14 +132,25 @@ def about(bands: Iterable[Band]) -> str:
 
 def legend(figure: Figure, summary: Summary, agents: Iterable[str]) -> None:
     """One legend above the axes, where it covers no data; the figure grows by the lines beyond the first."""
-    paint, marker = style.colours(summary.results.study.agents), style.markers(summary.results.study.agents)
-    handles = [
-        Line2D([], [], color=paint[a], marker=marker[a], markersize=4, label=with_runs(summary, a)) for a in agents
-    ]
+    handles = [handle(summary, agent, marked=True) for agent in agents]
     widest = 0.55 + 0.065 * max(len(str(handle.get_label())) for handle in handles)  # inches, at 8 points
     lines = math.ceil(len(handles) / max(1, int(figure.get_figwidth() / widest)))
     figure.set_figheight(figure.get_figheight() + 0.17 * (lines - 1))
     figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / lines), fontsize=8)
+
+
+def handle(summary: Summary, agent: str, *, marked: bool = False) -> Line2D:
+    """An agent's line as a legend shows it."""
+    known = summary.results.study.agents
+    return Line2D(
+        [],
+        [],
+        color=style.colours(known)[agent],
+        linestyle=style.line_style(style.dashes(known)[agent]),
+        marker=style.markers(known)[agent] if marked else None,
+        markersize=4,
+        label=with_runs(summary, agent),
+    )
 
 
 def with_runs(summary: Summary, agent: str) -> str:

@@ -119,12 +119,13 @@ def predicted_intervals(summary: Summary) -> Figure | None:
         return None
     figure = drawing.new_figure(0.72 * style.WIDTH, 2.6)
     axes = figure.subplots()
-    paint = style.colours(summary.results.study.agents)
+    agents = summary.results.study.agents
+    paint, dash = style.colours(agents), style.dashes(agents)
     for agent, of in known.items():
         seeds, widths = [p.seeds for p in of], [p.high - p.low for p in of]
         now = int(summary.scores[agent].runs_per_task.min())
         gid = drawing.agent_class(summary, agent)
-        axes.plot(seeds, widths, color=paint[agent], gid=gid)
+        axes.plot(seeds, widths, color=paint[agent], linestyle=style.line_style(dash[agent]), gid=gid)
         axes.plot(now, np.interp(now, seeds, widths), marker="o", color=paint[agent], markersize=5, gid=gid)
     axes.set(xscale="log", ylim=(0, None), xlabel="Seeds", ylabel="Width of the 95 % interval")
     axes.set_xticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])

@@ -32,9 +32,7 @@ def published(summary: Summary) -> Figure | None:
     for axes in panels.values():
         axes.set_xlim(0, 1.02 * summary.results.study.env_steps)
     figure.supxlabel(f"Environment steps{drawing.about(item.band for item in own)}", fontsize=8.5)
-    paint = style.colours(summary.results.study.agents)
-    shown = dict.fromkeys(item.agent for item in own)
-    _legend(figure, [Line2D([], [], color=paint[a], label=drawing.with_runs(summary, a)) for a in shown], beside)
+    _legend(figure, [drawing.handle(summary, agent) for agent in dict.fromkeys(item.agent for item in own)], beside)
     return figure
 
 

@@ -103,12 +103,19 @@ def sweep(summary: Summary) -> Figure | None:
     figure = drawing.new_figure(0.72 * style.WIDTH, 2.9)
     axes = figure.subplots()
     bases = list(dict.fromkeys(point.base for point in points))
-    paint, marker = style.colours(bases), style.markers(bases)
+    paint, marker, dash = style.colours(bases), style.markers(bases), style.dashes(bases)
     for index, base in enumerate(bases):
         aside = 0.06 * (index - (len(bases) - 1) / 2)  # so that intervals of one value stand beside each other
         of = [(values.index(p.value) + aside, summary.aggregates[p.agent]["iqm"]) for p in points if p.base == base]
-        places = [place for place, _ in of]
-        axes.plot(places, [v.estimate for _, v in of], color=paint[base], marker=marker[base], markersize=4, label=base)
+        axes.plot(
+            [place for place, _ in of],
+            [value.estimate for _, value in of],
+            color=paint[base],
+            linestyle=style.line_style(dash[base]),
+            marker=marker[base],
+            markersize=4,
+            label=base,
+        )
         for place, value in of:
             if value.low is not None and value.high is not None:
                 axes.vlines(place, value.low, value.high, color=paint[base], alpha=0.5, linewidth=2.5)

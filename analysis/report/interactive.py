@@ -30,9 +30,15 @@ def chart(summary: Summary) -> dict[str, Any] | None:
     views = [view for view in (*_aggregate(summary), *_tasks(summary)) if view["curves"]]
     if not views:
         return None
-    paint = style.colours(summary.results.study.agents)
+    known = summary.results.study.agents
+    paint, dash = style.colours(known), style.dashes(known)
     agents = [
-        {"name": agent, "class": drawing.agent_class(summary, agent), "colour": paint[agent]}
+        {
+            "name": agent,
+            "class": drawing.agent_class(summary, agent),
+            "colour": paint[agent],
+            "dash": " ".join(f"{2 * length:g}" for length in dash[agent]),  # lines are about 2 pixels wide
+        }
         for agent in summary.agents
     ]
     return {"agents": agents, "views": views}

@@ -148,13 +148,13 @@ function drawChart(data) {
     svg("text", { x: -(TOP + H - BOTTOM) / 2, y: 14, transform: "rotate(-90)", "text-anchor": "middle" }, canvas,
       shown.unit);
     for (const curve of curves) {
-      const { class: name, colour } = agents[curve.agent];
+      const { class: name, colour, dash } = agents[curve.agent];
       const group = svg("g", { class: name, stroke: colour, fill: colour }, canvas);
       const points = curve.x.map((x, at) => [x, at]).filter(([x]) => to.shows(x));
       const along = (values) => points.map(([x, at]) => `${to.x(x).toFixed(1)},${to.y(values[at]).toFixed(1)}`);
       if (curve.low)
         svg("polygon", { points: [...along(curve.low), ...along(curve.high).reverse()].join(" "), class: "band" }, group);
-      svg("polyline", { points: along(curve.y).join(" "), class: "line" }, group);
+      svg("polyline", { points: along(curve.y).join(" "), class: "line", "stroke-dasharray": dash || "none" }, group);
       if (points.length === 1) svg("circle", { cx: to.x(points[0][0]), cy: to.y(curve.y[points[0][1]]), r: 4 }, group);
     }
     tell(to, curves);
