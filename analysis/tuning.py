@@ -102,8 +102,8 @@ class Search:
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """Scores of the measured trials, in their order."""
-        return np.array([trial.score for trial in self.measured], dtype=np.float64)
+        """Scores of the trials that were measured and not ended early, in their order."""
+        return np.array([trial.score for trial in self.measured if trial.state != "pruned"], dtype=np.float64)
 
     @property
     def best(self) -> Trial | None:

@@ -151,6 +151,8 @@ class Tuning(_Frozen):
             raise ValueError("objectives that begin with 'score', such as [score] or [score, seconds]")
         if len(self.objectives) > 1 and self.pruner != "none":
             raise ValueError("'pruner: none' where there are two objectives: a pruner compares trials by one")
+        if len(self.objectives) > 1 and self.sampler == "cmaes":
+            raise ValueError("another sampler than 'cmaes' where there are two objectives: it seeks one")
         return self
 
 

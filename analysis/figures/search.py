@@ -138,7 +138,8 @@ def sensitivities(search: Search) -> Figure | None:
 
 def parallel(search: Search) -> Figure | None:
     """Parallel coordinates: one line per trial through its values to its score, better ones darker and on top."""
-    low, high = (min(search.scores), max(search.scores)) if len(search.scores) else (0.0, 0.0)
+    known = [trial.score for trial in search.measured]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
     if low == high:
         return None
     lines, scores = [], []

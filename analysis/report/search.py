@@ -118,7 +118,7 @@ def _expected(search: Search) -> Table:
     values = expected_best(scores, numbers) if len(scores) else np.array([])
     frame = pd.DataFrame({"trials": numbers[: len(values)], "expected_best": values})
     rows = tuple((str(n), f"{value:.4f}") for n, value in zip(numbers, values, strict=False))
-    caption = "Expected best score against the number of trials, from the scores of all trials that were measured."
+    caption = "Expected best score against the number of trials, from the scores of all trials that were run whole."
     return Table("expected_best", caption, frame, ("Trials", "Expected best score"), rows, 0)
 
 

@@ -62,7 +62,7 @@ class Problem:
         }
         units = units_of(suite, loaded.tuning or loaded.tasks)
         config_class = agent_config(agent_type)
-        return cls(
+        problem = cls(
             suite.model_copy(update=cell),
             settings,
             units,
@@ -73,6 +73,14 @@ class Problem:
             space,
             _seeds(loaded, suite),
         )
+        total, one = settings.total_env_steps, problem.num_cells * problem.suite.budget.env_steps
+        if total is not None and total < one:
+            raise SuiteError(
+                f"tuning: total_env_steps ({total}) are less than one trial of {agent} takes ({one}: "
+                f"{problem.num_cells} cells of {problem.suite.budget.env_steps}); raise them, or lower env_steps, "
+                "seeds or tasks"
+            )
+        return problem
 
     def cells(self, values: Mapping[str, Any]) -> list[Cell]:
         """The cells of one trial. Raises ``ValueError`` with a sentence where this configuration cannot work."""
@@ -127,6 +135,7 @@ class Problem:
             "agent": self.agent,
             "agent_type": self.agent_type,
             "values": dict(self.values),
+            "configuration": self.config_class.model_validate(dict(self.values)).model_dump(mode="json"),
             "space": {name: space.model_dump(mode="json") for name, space in self.space.items()},
             "budget": self.suite.budget.model_dump(mode="json"),
             "evaluation": self.suite.evaluation.model_dump(mode="json"),
@@ -181,4 +190,6 @@ def _contains(space: SearchSpace, value: Any) -> bool:
     if space.choices is not None:
         return label(value) in map(label, space.choices)
     low, high = space.low, space.high
-    return isinstance(value, int | float) and low is not None and high is not None and low <= value <= high
+    if not isinstance(value, int | float) or low is None or high is None:
+        return False
+    return low <= value <= high and (not space.integer or float(value).is_integer())

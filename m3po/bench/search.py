@@ -291,9 +291,13 @@ class Search:
         return status.state in FINAL or (paused and self._score(cell, status, until) is not None)
 
     def _score(self, cell: Cell, status: CellStatus, until: int) -> float | None:
-        """What a cell adds to its trial: its score at ``until``, or the worst value where it diverged."""
+        """What a cell adds to its trial: its score at ``until``, or the worst value, 0, where it diverged."""
         if status.state == "diverged":
             return 0.0
+        score = self._score_at(cell, status, until)
+        return None if score is None else max(0.0, score)  # a score below 0 would make divergence worth while
+
+    def _score_at(self, cell: Cell, status: CellStatus, until: int) -> float | None:
         if until >= cell.budget.env_steps:
             return status.last_score
         rows = [row for row in CellFolder(self.folder / cell.id).evaluations.rows() if row["env_step"] >= until]
@@ -311,7 +315,9 @@ class Search:
                 trial.report(attempt.scores[place], place)
         elif settings.pruner != "none":
             trial.report(attempt.score, settings.reduction_factor**stage.number)
-        pruned = settings.pruner != "none" and not last and trial.should_prune()
+        # What every other trial is held against is measured whole.
+        prunable = settings.pruner != "none" and not last and not trial.user_attrs.get("default")
+        pruned = prunable and trial.should_prune()
         if not last and not pruned:
             return
         trial.set_user_attr("diverged", len(attempt.diverged))

@@ -93,6 +93,8 @@ class TuningTrial:
     values: Mapping[str, Any]
     default: bool
     """Whether it is the configuration as it stands."""
+    whole: bool
+    """Whether it was not ended early."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Found:
             seeds=self.problem.seeds,
             tasks=tuple(task.name for unit in self.problem.units for task in unit),
             default=self.stood,
-            scores=tuple(trial.score for trial in self.trials if trial.score is not None),
+            scores=tuple(trial.score for trial in self.trials if trial.whole and trial.score is not None),
         )
 
 
@@ -202,7 +204,9 @@ def _summary(entry: Mapping[str, Any]) -> TuningTrial:
     state = str(entry["message"] or entry["state"])
     if entry["diverged"]:
         state += f", {entry['diverged']} cells diverged"
-    return TuningTrial(entry["number"], state, entry["score"], entry["values"], entry["default"])
+    return TuningTrial(
+        entry["number"], state, entry["score"], entry["values"], entry["default"], entry["state"] != "pruned"
+    )
 
 
 def _conclude(request: Request, found: Sequence[Found], path: Path) -> TuningOutcome:

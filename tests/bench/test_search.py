@@ -26,6 +26,7 @@ from m3po.bench.records import Cell, CellStatus
 from m3po.bench.search import Search
 from m3po.bench.store import CellFolder, DiskFull, StoreError
 from m3po.bench.trials import SAMPLERS, ended, open_study, requeue, suggest, working
+from m3po.bench.tune import _found
 from suites.catalog import load_suite
 from suites.errors import SuiteError
 from suites.spec import Tuning
@@ -546,6 +547,20 @@ def test_every_pruner_of_curves_works(
     assert states == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
+def test_what_trials_are_held_against_is_measured_whole(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = make_problem({"pruner": "halving", "env_steps": 36, "trials": 3})
+    search = make_search(tmp_path / "s", problem)
+    monkeypatch.setattr(Trial, "should_prune", lambda self: True)
+    search.run()
+    found = _found(problem, json.loads((tmp_path / "s" / "trials.json").read_text()))
+    assert [(trial.default, trial.whole) for trial in found.trials] == [(True, True), (False, False), (False, False)]
+    # the rate as it stood is 0.05
+    assert found.stood == pytest.approx(0.85)
+    assert found.origin.scores == (found.stood,), "what a trial had when it was ended early is no score of a search"
+
+
 def test_rungs_need_room(make_problem: MakeProblem) -> None:
     with pytest.raises(SuiteError, match="3 rungs of 4, 4, 8 environment steps, each at an evaluation, do not grow"):
         _ = make_problem({"pruner": "halving", "env_steps": 8}).rungs
@@ -597,6 +612,41 @@ def test_divergence_is_an_outcome_with_the_worst_value(
     assert trial.value == pytest.approx((0 + 0.85) / 2)
     (entry,) = json.loads((tmp_path / "s" / "trials.json").read_text())["trials"]
     assert (entry["state"], entry["diverged"]) == ("done", 1)
+
+
+def test_no_score_is_worse_than_divergence(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(tmp_path / "s", make_problem({"trials": 1}))
+    healthy = Search._run_cells
+
+    def run_cells(self: Search, cells: Sequence[Cell], until: int) -> dict[str, CellStatus]:
+        statuses = healthy(self, cells, until)
+        return {name: status.model_copy(update={"last_score": -1.0}) for name, status in statuses.items()}
+
+    monkeypatch.setattr(Search, "_run_cells", run_cells)
+    search.run()
+    assert [trial.value for trial in ended(search.study)] == [0.0]
+
+
+def test_a_budget_below_one_trial_is_refused(make_problem: MakeProblem) -> None:
+    with pytest.raises(
+        SuiteError, match=r"total_env_steps \(79\) are less than one trial of nudge takes \(80: 2 cells"
+    ):
+        make_problem({"total_env_steps": 79, "seeds": 2})
+
+
+def test_a_value_that_the_space_would_round_is_not_in_it(make_problem: MakeProblem) -> None:
+    for rate, contained in ((0.5, {}), (1.0, {"rate": 1.0})):
+        agents = f"{{nudge: {{rate: {rate}}}}}\ntune: {{nudge: {{rate: {{low: 0, high: 1, integer: true}}}}}}"
+        assert make_problem({"trials": 1}, agents=agents).defaults() == contained
+
+
+@pytest.mark.parametrize("agent", ["m3po", "ppo", "dreamerv3", "sac", "tdmpc2"])
+def test_shipped_spaces_hold_what_stands(agent: str) -> None:
+    """Some of Optuna's samplers never learn of a field that the first trial, the configuration as it stands, lacks."""
+    problem = Problem.of(load_suite("dmc4"), agent, Tuning(trials=1))
+    assert set(problem.defaults()) == set(problem.space)
 
 
 def test_importance_is_optunas_and_finds_the_field_that_matters(

@@ -219,6 +219,7 @@ def test_tuning_has_tasks_of_its_own(file):
         ("sampler: tpp", 'tuning.sampler: found "tpp"; expected '),
         ("objectives: [seconds]", "expected objectives that begin with 'score', such as [score] or [score, seconds]"),
         ("objectives: [score, seconds], pruner: wilcoxon", "expected 'pruner: none' where there are two objectives"),
+        ("objectives: [score, seconds], sampler: cmaes", "expected another sampler than 'cmaes' where there are two"),
     ],
 )
 def test_faults_of_tuning(faults, tuning, message):
