@@ -184,6 +184,13 @@ class DreamerV3Config(AgentConfig):
                 "('learning_starts', and 'batch_length' in every environment); give a larger budget, fewer "
                 "environments or smaller values."
             )
+        earned = decisions * self.train_ratio / (self.batch_size * self.batch_length)
+        if earned < 1:
+            problems.append(
+                f"{decisions} decisions earn {earned:.2f} gradient steps of {self.batch_size} sequences of "
+                f"{self.batch_length} ('train_ratio' {self.train_ratio:g}), so that nothing would be learned; raise "
+                "'train_ratio' or the budget, or lower 'batch_size'."
+            )
         return problems
 
     def _check_images(self, shape: tuple[int, ...]) -> list[str]:

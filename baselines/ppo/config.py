@@ -33,46 +33,51 @@ class PPOConfig(AgentConfig):
     }
 
     hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
-    """Units of each tanh layer; actor and critic are separate networks of these sizes."""
+    """Units of each tanh layer; actor and critic are separate networks of these sizes. (Stable-Baselines3)"""
     initial_std: float = Field(default=1.0, gt=0)
-    """Standard deviation of the first policy in every action entry."""
+    """Standard deviation of the first policy in every action entry. (Stable-Baselines3)"""
 
     rollout_size: int = Field(default=2048, ge=1)
-    """Transitions of one rollout over all environments, rounded down to a multiple of their number."""
+    """Transitions of one rollout over all environments, rounded down to a multiple of their number.
+    (Stable-Baselines3)"""
     minibatch_size: int = Field(default=64, ge=2)
-    """Transitions of one gradient step. Those left over at the end of a shuffled epoch are skipped in that epoch."""
+    """Transitions of one gradient step. Those left over at the end of a shuffled epoch are skipped in that epoch.
+    (Stable-Baselines3)"""
     epochs: int = Field(default=10, ge=1)
-    """Passes over each rollout."""
+    """Passes over each rollout. (Stable-Baselines3)"""
 
     gamma: float = Field(default=0.99, ge=0, le=1)
-    """Discount per decision."""
+    """Discount per decision. (Stable-Baselines3)"""
     lam: float = Field(default=0.95, ge=0, le=1)
-    """λ of generalised advantage estimation."""
+    """λ of generalised advantage estimation. (Stable-Baselines3)"""
     clip: float = Field(default=0.2, gt=0)
-    """ε: how far the probability ratio may gain from 1."""
+    """ε: how far the probability ratio may gain from 1. (Stable-Baselines3)"""
     value_clip: float | None = Field(default=None, gt=0)
-    """How far a value may gain from its prediction before the update, in scaled returns; none: no limit."""
+    """How far a value may gain from its prediction before the update, in scaled returns; none: no limit.
+    (Stable-Baselines3)"""
     target_kl: float | None = Field(default=None, gt=0)
-    """End the epochs of an update when the approximate KL exceeds 1.5 of this; none: never."""
+    """End the epochs of an update when the approximate KL exceeds 1.5 of this; none: never. (Stable-Baselines3)"""
     normalize_advantage: Literal["none", "minibatch", "task"] = "minibatch"
-    """Bring advantages to mean 0 and deviation 1 in each minibatch, or per task over the rollout."""
+    """Bring advantages to mean 0 and deviation 1 in each minibatch, or per task over the rollout.
+    (Stable-Baselines3)"""
     entropy_coef: float = Field(default=0.0, ge=0)
-    """Weight of the policy's entropy in the loss."""
+    """Weight of the policy's entropy in the loss. (Stable-Baselines3)"""
     value_coef: float = Field(default=0.5, ge=0)
-    """Weight of the mean squared error of the critic in the loss."""
+    """Weight of the mean squared error of the critic in the loss. (Stable-Baselines3)"""
 
     learning_rate: float = Field(default=3e-4, gt=0)
-    """Of Adam (ε = 1e-5), for both networks."""
+    """Of Adam (ε = 1e-5), for both networks. (Stable-Baselines3)"""
     anneal_env_steps: int | None = Field(default=None, ge=1)
-    """The learning rate falls linearly to 0 over so many environment steps; none: it stays."""
+    """The learning rate falls linearly to 0 over so many environment steps; none: it stays. (Stable-Baselines3)"""
     max_grad_norm: float = Field(default=0.5, gt=0)
-    """Gradients of both networks together are shortened to this norm."""
+    """Gradients of both networks together are shortened to this norm. (Stable-Baselines3)"""
 
     normalize_observation: bool = True
     """Bring observations to mean 0 and deviation 1 by running statistics of each task, clipped to ±10; a task that is
-    not trained on takes those of the trained ones together."""
+    not trained on takes those of the trained ones together. (CleanRL; of each task: ours)"""
     scale_reward: bool = True
-    """Divide rewards by the running deviation of the task's discounted return, clipped to ±10."""
+    """Divide rewards by the running deviation of the task's discounted return, clipped to ±10. (CleanRL; of each task:
+    ours)"""
 
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         sentences = check_vectors("ppo", spec)

@@ -36,38 +36,43 @@ class SACConfig(AgentConfig):
     }
 
     hidden: tuple[int, ...] = Field(default=(256, 256), min_length=1)
-    """Units of each ReLU layer; the actor and the two critics are separate networks of these sizes."""
+    """Units of each ReLU layer; the actor and the two critics are separate networks of these sizes.
+    (Stable-Baselines3)"""
     heads: Literal["shared", "per_task"] = "shared"
     """Whether tasks share the last layer of each network, or each has its own (MTMHSAC in Meta-World+). In joint suites
-    the task's one-hot code is part of the input either way. The head of a held-out task is never trained."""
+    the task's one-hot code is part of the input either way. The head of a held-out task is never trained.
+    (Stable-Baselines3)"""
     initialisation: Literal["uniform", "he"] = "uniform"
     """``uniform``: weights and biases within ±1/√inputs, torch's own. ``he``: weights within ±√(6/inputs), biases 0,
-    and a last layer within ±0.001 (actor) or ±0.003 (critics), Meta-World+'s."""
+    and a last layer within ±0.001 (actor) or ±0.003 (critics), Meta-World+'s. (Stable-Baselines3)"""
 
     temperature: Literal["shared", "per_task"] = "shared"
-    """Whether one α balances reward and entropy in all tasks, or each task has its own (MTSAC)."""
+    """Whether one α balances reward and entropy in all tasks, or each task has its own (MTSAC). (Stable-Baselines3)"""
     initial_temperature: float = Field(default=1.0, gt=0)
-    """α at first. It follows the target entropy −A, A being the size of the task's own actions."""
+    """α at first. It follows the target entropy −A, A being the size of the task's own actions. (Stable-Baselines3)"""
 
     replay_capacity: int = Field(default=1_000_000, ge=1)
-    """Transitions that are kept, of all tasks together."""
+    """Transitions that are kept, of all tasks together. (Stable-Baselines3)"""
     batch_size: int = Field(default=256, ge=1)
-    """Transitions of each task in one gradient step."""
+    """Transitions of each task in one gradient step. (Stable-Baselines3)"""
     learning_starts: int = Field(default=100, ge=1)
-    """Decisions of each task whose actions are uniform in [-1, 1]; those after them are followed by learning."""
+    """Decisions of each task whose actions are uniform in [-1, 1]; those after them are followed by learning.
+    (Stable-Baselines3)"""
     updates_per_step: float = Field(default=1.0, gt=0)
-    """Gradient steps per decision of each task: N environments of one task earn N times as many in each step."""
+    """Gradient steps per decision of each task: N environments of one task earn N times as many in each step.
+    (Stable-Baselines3)"""
 
     gamma: float = Field(default=0.99, ge=0, le=1)
-    """Discount per decision."""
+    """Discount per decision. (Stable-Baselines3)"""
     tau: float = Field(default=0.005, gt=0, le=1)
-    """Rate at which the target critics follow."""
+    """Rate at which the target critics follow. (Stable-Baselines3)"""
     learning_rate: float = Field(default=3e-4, gt=0)
-    """Of Adam, for actor, critics and temperature."""
+    """Of Adam, for actor, critics and temperature. (Stable-Baselines3)"""
     adam_eps: float = Field(default=1e-8, gt=0)
-    """ε of Adam, torch's own."""
+    """ε of Adam, torch's own. (Stable-Baselines3)"""
     max_grad_norm: float | None = Field(default=None, gt=0)
-    """The gradients of the actor, and of both critics together, are shortened to this norm; none: never."""
+    """The gradients of the actor, and of both critics together, are shortened to this norm; none: never.
+    (Stable-Baselines3)"""
 
     def check(self, spec: EnvSpec, num_envs: int, env_steps: int) -> list[str]:
         sentences = check_vectors("sac", spec)

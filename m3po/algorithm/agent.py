@@ -104,7 +104,7 @@ class M3PO:
         """Environment steps of a row, once one was seen."""
         self.updates = 0
         self.penalty = 1.0
-        self.beta = config.discrepancy_coef
+        self.beta = config.first_beta
         """Fixed within an iteration, so that the acting policy can be recomputed."""
         self.termination_seen = False
         """The termination head is trained only then."""
@@ -237,7 +237,7 @@ class M3PO:
                 for name, value in self._learn(old).items():
                     reported[name].append(value)
         self.terminates = self.terminates or (self.termination_seen and due > 0)
-        self.beta = annealed(c.discrepancy_coef, self.env_step / self.trained_tasks, c.discrepancy_steps)
+        self.beta = annealed(c.first_beta, self.env_step / self.trained_tasks, c.discrepancy_steps)
         means = {name: float(torch.stack(values).mean()) for name, values in reported.items()}
         about = {UPDATES: float(self.updates), PARAMETERS: float(self._size())}
         return metrics | means | {"beta": self.beta, "kl_penalty": self.penalty} | about

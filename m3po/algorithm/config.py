@@ -83,7 +83,7 @@ class M3POConfig(AgentConfig):
 
     # Planner
     planner: Literal["mppi", "none"] = "mppi"
-    """none: act with the prior π."""
+    """none: act with the prior π. (paper)"""
     horizon: int = Field(default=3, ge=1)
     """H of planning. (TD-MPC2; reference code: 5)"""
     samples: int = Field(default=64, ge=2)
@@ -117,7 +117,8 @@ class M3POConfig(AgentConfig):
     actor_data: Literal["replay", "fresh"] = "replay"
     """replay: maximise Q on replayed latents; fresh: policy gradient on the last rollout. (ours; paper: fresh)"""
     trust_region: Literal["kl", "clip", "none"] = "kl"
-    """kl: adaptive penalty on KL(π_old ‖ π); clip: PPO's surrogate and a target-KL stop, on fresh data only."""
+    """kl: adaptive penalty on KL(π_old ‖ π); clip: PPO's surrogate and a target-KL stop, on fresh data only. (ours;
+    paper: clip)"""
     likelihood: Literal["planner", "prior"] = "planner"
     """Whose likelihood ratio fresh data uses; without a planner it is the prior's. (paper: planner)"""
     rollout_size: int = Field(default=128, ge=1)
@@ -154,6 +155,11 @@ class M3POConfig(AgentConfig):
     """Bound on the gradient's norm. (TD-MPC2, reference code)"""
     replay_capacity: int = Field(default=1_000_000, ge=1)
     """Transitions kept, over all environments. (TD-MPC2)"""
+
+    @property
+    def first_beta(self) -> float:
+        """β at the start: 0 without a discrepancy."""
+        return 0.0 if self.discrepancy == "none" else self.discrepancy_coef
 
     @property
     def values_bonus(self) -> bool:

@@ -70,19 +70,19 @@ def planned_values(model: TaskModel, latent: Tensor, noise: Tensor, tasks: int) 
 def experienced_values(
     model: TaskModel, latent: Tensor, step: Mapping[str, Tensor], beta: float, config: M3POConfig, tasks: int
 ) -> dict[str, Diagnostic]:
-    """Q_MB and Q_MF as rewards have them, of one replayed ``step`` ``{name: [B, ...]}``, and the bonus's share."""
+    """Q_MB and Q_MF as rewards have them, of one replayed ``step`` ``{name: [B, ...]}``, and the share of a bonus."""
     reward = step["reward"]
     reached = model.model.encode(step["next_observation"], model.task)
     model_free = model.model.model_free_value(reached, model.embedding)
     believed, experienced = one_step_values(model, latent, step["action"], reward, model_free, step["terminated"])
+    values = _values(believed, experienced, model.task, tasks)
+    if config.discrepancy != "reward":
+        return values
     gap = (believed - experienced).abs()
     moments = deepcopy(model.model.discrepancy_moments)  # who looks must not change what training sees
     added = beta * discrepancy_bonus(gap, model.task, moments, config.discrepancy_clip)
     share = added / (added + reward.abs()).clamp(min=1e-8)
-    return {
-        **_values(believed, experienced, model.task, tasks),
-        "discrepancy_share": _per_task("Bonus / (bonus + |reward|)", share, model.task, tasks),
-    }
+    return values | {"discrepancy_share": _per_task("Bonus / (bonus + |reward|)", share, model.task, tasks)}
 
 
 def _values(model_based: Tensor, model_free: Tensor, task: Tensor, tasks: int) -> dict[str, Diagnostic]:

@@ -13,6 +13,7 @@ from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.kit.nets import last_linear
 
 from .conftest import make_batch, make_spec, tiny
+from .test_policy_update import rollout
 
 
 class KnowsTheFuture(WorldModel):
@@ -73,6 +74,20 @@ def test_values_of_experienced_steps_and_the_share_of_their_bonus() -> None:
     np.testing.assert_allclose(shown["value_gap"].values, [1, 3], atol=1e-6)
     # Of two gaps of a task one is a deviation below the mean and one above: bonuses 0 and 0.5 · 1, beside 1.5 and 4.
     np.testing.assert_allclose(shown["discrepancy_share"].values, [0.5 / 2 / 2, 0.5 / 4.5 / 2], atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["none", "advantage"])
+def test_a_bonus_that_enters_no_reward_has_no_share_of_it(form: str) -> None:
+    spec = make_spec()
+    config = tiny(actor_data="fresh", trust_region="clip", discrepancy=form, planner="none", epochs=1)
+    agent = M3PO(spec, config, seed=0, device="cpu")
+    for transition in rollout(agent, 8):
+        agent.observe(transition)
+    metrics = agent.update()
+    assert (metrics["beta"] > 0, metrics["bonus"] > 0) == (form == "advantage",) * 2
+    shown = agent.diagnose()
+    assert "value_gap" in shown
+    assert "discrepancy_share" not in shown
 
 
 @pytest.mark.parametrize("beta", [0.0, 5.0])

@@ -73,6 +73,7 @@ def test_impossible_plans_are_named() -> None:
     assert problems() == ""
     assert "replay_capacity" in problems(replay_capacity=63)
     assert "larger budget" in problems(env_steps=63)
+    assert "so that nothing would be learned" in problems(batch_size=10**9)
     assert "imagine_last" in problems(imagine_last=9)
 
 
