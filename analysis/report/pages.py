@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Mapping
+from importlib import resources
 from pathlib import Path
 
 import jinja2
@@ -34,6 +35,12 @@ def template(name: str) -> jinja2.Template:
         "anchor": lambda title: re.sub(r"\W+", "-", title.lower()).strip("-"),
     }
     return environment.get_template(name)
+
+
+def script(*names: str) -> Markup:
+    """Scripts of this package, one behind the other, fit to stand inside a page."""
+    folder = resources.files("analysis.report").joinpath("templates")
+    return Markup("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
 
 
 def files_of(drawn: Mapping[str, bytes], tables: Mapping[str, Table]) -> dict[str, bytes]:

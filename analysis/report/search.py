@@ -63,6 +63,7 @@ def render(search: Search) -> dict[str, bytes]:
         "figures": pages.inlined(drawn),
         "captions": CAPTIONS,
         "sections": SECTIONS,
+        "script": pages.script("tables.js"),
     }
     files["report.html"] = pages.template("tuning.html.j2").render(context).encode()
     return files

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,7 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
         "linked": partial(interactive.linked, study=study),
         "videos": summary.videos,
         "chart": None if chart is None else Markup(interactive.embedded(chart)),
-        "script": Markup(files("analysis.report").joinpath("templates/report.js").read_text(encoding="utf-8")),
+        "script": pages.script("tables.js", "report.js"),
         "figures": figures,
         "captions": _captions(summary),
         "sections": SECTIONS,

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.report.search import write as write_trials
 from analysis.report.study import write
+from tests.analysis.searches import write_search
 from tests.analysis.synthetic import Synthetic
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -91,6 +93,27 @@ def test_a_number_leads_to_the_cells_behind_it(page: playwright.Page) -> None:
     assert page.locator("#cells-shown").inner_text() == "3 cells behind ppo, reach-v3."
     page.get_by_role("button", name="Show every cell").click()
     assert rows.count() == 18
+
+
+def test_the_first_sentence_leads_to_its_cells(page: playwright.Page) -> None:
+    page.locator(".headline a.behind").click()
+    assert page.locator("#cells tbody tr:visible").count() == 12  # two agents, two tasks, three seeds
+
+
+def test_the_trials_of_a_search_sort(browser: playwright.Browser, tmp_path: Path) -> None:
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(write_trials(write_search(tmp_path)).as_uri())
+    table = "table:has(th:has-text('State'))"
+    page.locator(f"{table} th button", has_text="Score").click()
+    found = [re.search(r"[\d.]+", text) for text in column(page, table, 3)]
+    scores = [float(number[0]) for number in found if number]
+    assert len(scores) == 19  # of twenty trials one failed
+    assert scores == sorted(scores)
+    assert not said
+    page.close()
 
 
 def test_curves_can_be_chosen_and_read(page: playwright.Page) -> None:
