@@ -400,20 +400,24 @@ def _compute(results: Results, scores: dict[str, AgentScores]) -> list[Compute]:
     found = []
     for agent in scores:
         of_agent = [cell for cell in results.cells if cell.agent == agent and cell.counts]
+        finished = {cell.id for cell in of_agent if cell.state == "done"}
         memory = [cell.peak_memory_mb for cell in of_agent if cell.peak_memory_mb is not None]
         rows = last[last.index.get_level_values("agent") == agent]
         rows = rows[rows["seconds"] > 0]
         if rows.empty:
             continue
+        # What a cell takes, its finished ones tell; one that barely began says nothing.
+        whole = rows[rows.index.get_level_values("cell").isin(finished)]
+        whole = rows if whole.empty else whole
         found.append(
             Compute(
                 agent=agent,
                 cells=len(rows),
                 seconds=float(rows["seconds"].sum()),
-                seconds_per_cell=float(rows["seconds"].median()),
-                steps_per_second=float((rows["env_step"] / rows["seconds"]).median()),
+                seconds_per_cell=float(whole["seconds"].median()),
+                steps_per_second=float((whole["env_step"] / whole["seconds"]).median()),
                 peak_memory_mb=max(memory, default=None),
-                updates=None if rows["updates"].isna().all() else float(rows["updates"].median()),
+                updates=None if whole["updates"].isna().all() else float(whole["updates"].median()),
                 parameters=tuple(sorted({int(c.parameters) for c in of_agent if c.parameters is not None})),
             )
         )

@@ -154,6 +154,9 @@ def handle(summary: Summary, agent: str, *, marked: bool = False) -> Line2D:
 
 
 def with_runs(summary: Summary, agent: str) -> str:
+    """An agent's name with its runs per task and, where it has not played all, how many tasks those are."""
     runs = summary.scores[agent].runs_per_task
-    runs = runs[runs > 0]
-    return f"{agent} (n = {runs.min()})" if runs.min() == runs.max() else f"{agent} (n = {runs.min()}–{runs.max()})"
+    played = runs[runs > 0]
+    tasks = "" if len(played) == len(runs) else f", {len(played)} of {len(runs)} tasks"
+    n = f"{played.min()}" if played.min() == played.max() else f"{played.min()}–{played.max()}"
+    return f"{agent} (n = {n}{tasks})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis.efficiency import Curve, Speedup
 from analysis.figures import drawing, style
@@ -16,6 +18,8 @@ from analysis.wording import AXIS_NAMES
 
 FARTHEST = 100.0
 """Ratios beyond this, or its inverse, are drawn there."""
+MOST_PANELS = 4
+"""In a row of ratios."""
 
 
 def sample_efficiency(summary: Summary) -> Figure | None:
@@ -73,14 +77,21 @@ def speedups(summary: Summary) -> Figure | None:
     rows = [None, *(task.name for task in summary.results.study.tasks if any(s.task == task.name for s in found))]
     if not references:
         return None
-    figure = drawing.new_figure(style.WIDTH, 1.1 + (0.24 if len(rows) <= 20 else 0.15) * len(rows))
-    panels = figure.subplots(1, len(references), sharex=True, sharey=True, squeeze=False)[0]
+    columns = min(len(references), MOST_PANELS)
+    lines = math.ceil(len(references) / columns)
+    height = (0.5 + (0.24 if len(rows) <= 20 else 0.15) * len(rows)) * lines
+    figure = drawing.new_figure(style.WIDTH, 0.6 + height)
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    panels = list(grid.ravel())
+    for axes in panels[len(references) :]:
+        axes.set_visible(False)
     paint = style.colours(summary.results.study.agents)[leader]
-    for axes, reference in zip(panels, references, strict=True):
+    for axes, reference in zip(panels, references, strict=False):
         for item in (s for s in found if s.reference == reference):
             _draw_ratio(axes, rows.index(item.task), item, paint)
         axes.axvline(1, color=style.INK, linewidth=0.8, linestyle=":")
-        axes.set(title=f"to {reference}'s final score", xscale="log")
+        axes.set(title="\n".join(textwrap.wrap(f"to {reference}'s", 24)), xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _span(axes) < 10 else (1,)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=False, axis="y")
@@ -88,8 +99,15 @@ def speedups(summary: Summary) -> Figure | None:
     names = [whole if name is None else name for name in rows]
     panels[0].set_yticks(range(len(rows)), names, fontsize=8 if len(rows) <= 20 else 6)
     panels[0].invert_yaxis()
-    figure.supxlabel(f"How many times fewer environment steps {leader} needs (95 % intervals)", fontsize=8.5)
+    told = f"How many times fewer environment steps {leader} needs to another's final score (95 % intervals)"
+    figure.supxlabel(told, fontsize=8.5)
     return figure
+
+
+def _span(axes: Axes) -> float:
+    """How many times larger what is drawn is at its right than at its left."""
+    low, high = axes.dataLim.intervalx
+    return float(high / low) if low > 0 else math.inf
 
 
 def _draw_ratio(axes: Axes, row: int, item: Speedup, paint: str) -> None:

@@ -99,14 +99,16 @@ def sweep(summary: Summary) -> Figure | None:
     found, points = summary.results.study.sweep, summary.sweep_points
     if found is None or not points:
         return None
-    values = list(dict.fromkeys(point.value for point in points))
+    values = list(dict.fromkeys(str(point.value) for point in points))
     figure = drawing.new_figure(0.72 * style.WIDTH, 2.9)
     axes = figure.subplots()
     bases = list(dict.fromkeys(point.base for point in points))
     paint, marker, dash = style.colours(bases), style.markers(bases), style.dashes(bases)
     for index, base in enumerate(bases):
         aside = 0.06 * (index - (len(bases) - 1) / 2)  # so that intervals of one value stand beside each other
-        of = [(values.index(p.value) + aside, summary.aggregates[p.agent]["iqm"]) for p in points if p.base == base]
+        of = [
+            (values.index(str(p.value)) + aside, summary.aggregates[p.agent]["iqm"]) for p in points if p.base == base
+        ]
         axes.plot(
             [place for place, _ in of],
             [value.estimate for _, value in of],
@@ -119,7 +121,7 @@ def sweep(summary: Summary) -> Figure | None:
         for place, value in of:
             if value.low is not None and value.high is not None:
                 axes.vlines(place, value.low, value.high, color=paint[base], alpha=0.5, linewidth=2.5)
-    axes.set_xticks(range(len(values)), [str(value) for value in values])
+    axes.set_xticks(range(len(values)), values)
     axes.set(xlabel=found.key, ylabel="IQM of normalised score")
     figure.legend(loc="outside upper center", ncols=len(bases), fontsize=8)
     return figure

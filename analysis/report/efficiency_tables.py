@@ -52,10 +52,12 @@ def task_efficiency(summary: Summary) -> Table:
     rows = tuple(
         (task.name, *(of_leader.get((task.name, reference), "") for reference in references))
         for task in summary.results.study.tasks
+        if references
     )
     about = tuple(
         (None, *(About((reference, *filter(None, [leader])), (task.name,)) for reference in references))
         for task in summary.results.study.tasks
+        if references
     )
     header = ("Task", *(f"{reference}'s final score" for reference in references))
     caption = (

@@ -98,7 +98,8 @@ def escape_markdown(text: str) -> str:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(escape_latex, cells)) + r" \\"
+    row = " & ".join(map(escape_latex, cells)) + r" \\"
+    return f"{{}}{row}" if row.startswith(("[", "*")) else row  # the command before would take it for an option
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ def paragraph(summary: Summary) -> str:
     """What was compared, on what, how it was measured, and how the numbers were made."""
     study = summary.results.study
     joint = study.mode == "joint"
-    runs = sorted({int(n) for of in summary.scores.values() for n in of.runs_per_task if n})
+    runs = sorted({int(n) for of in summary.scores.values() for n in of.runs_per_task})
     sentences = [
         f"We compare {_listed(summary.agents)} on {_number(len(study.tasks), 'task')} of the {_source(summary)}, "
         f"one agent {'for all of them' if joint else 'per task'}, with "
@@ -53,7 +53,7 @@ def _training(summary: Summary) -> str:
     if not study.env_steps:
         return ""
     held = f" and {_number(len(study.held_out), 'held-out task')}" if study.held_out else ""
-    steps = sorted({of.env_step for of in summary.scores.values()})
+    steps = sorted({step for of in summary.scores.values() for step in of.final_steps.values()})
     at = f"at {steps[0]:,} steps" if len(steps) == 1 else f"at {steps[0]:,} to {steps[-1]:,} steps" if steps else ""
     if summary.results.tabular:
         return f"Final scores are those {at}."

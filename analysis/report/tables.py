@@ -66,7 +66,7 @@ def per_task(summary: Summary) -> Table:
         (
             task.name if task.name in trained else f"{task.name} (held out)",
             SCORES.get(task.protocol.score, ""),
-            *(_task_cell(by_place.get((task.name, a))) for a in summary.agents),
+            *(_task_cell(by_place.get((task.name, a)), at_step=summary.steps_differ) for a in summary.agents),
         )
         for task in summary.results.study.evaluated
     ]

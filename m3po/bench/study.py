@@ -167,7 +167,7 @@ def make_cell(
     stream: Stream = "train",
     held_out: tuple[Task, ...] = (),
 ) -> Cell:
-    """A cell with its id. Equal cells have equal ids; whatever moves a result moves the id."""
+    """A cell with its id. Equal cells have equal ids; whatever of the configuration moves a result moves the id."""
     agent, agent_type, config = entry.name, entry.agent_type, entry.config
     meaning = {
         "suite_version": suite.version,

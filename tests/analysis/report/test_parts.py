@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.figures.drawing import with_runs
 from analysis.figures.study import by_protocol
 from analysis.frame import load
+from analysis.integrity import checks
 from analysis.report import tables
 from analysis.report.markup import About
+from analysis.report.methods import paragraph
 from analysis.report.study import document, write
 from analysis.summary import summarise
 from analysis.tidy import from_frame
@@ -149,6 +152,40 @@ def test_a_sweep_is_a_table_and_a_figure(tmp_path: Path) -> None:
     )
     write(study.folder)
     assert (study.folder / "report" / "figures" / "sweep.png").stat().st_size > 5_000
+
+
+def test_a_sweep_of_lists_is_a_table_and_a_figure(tmp_path: Path) -> None:
+    points = [{"agent": f"ppo-{n}", "base": "ppo", "value": [n, n]} for n in (32, 64)]
+    study = Synthetic(tmp_path, agents=("ppo-32", "ppo-64"), sweep={"key": "agents.ppo.hidden", "points": points})
+    study.write()
+    write(study.folder)
+    assert (study.folder / "report" / "figures" / "sweep.png").stat().st_size > 5_000
+    # LaTeX would take what follows a rule or a line's end in brackets for its option
+    assert "\n{}[32, 32] &" in (study.folder / "report" / "tables" / "sweep.tex").read_text()
+
+
+def test_what_a_cell_takes_finished_ones_tell(tmp_path: Path) -> None:
+    study = Synthetic(tmp_path, agents=("ppo",), tasks=(("reach-v3", SUCCESS),))
+    study.write()
+    whole = summarise(load(study.folder)).compute[0]
+    study.write_cell(study.cells[2], state="preempted", last=1_000)
+    found = summarise(load(study.folder)).compute[0]
+    assert found.seconds_per_cell == whole.seconds_per_cell
+    assert (found.cells, found.seconds < whole.seconds) == (3, True)
+
+
+def test_a_task_without_runs_is_no_complete_study(tmp_path: Path) -> None:
+    study = Synthetic(tmp_path, agents=("m3po", "ppo"))
+    study.write()
+    for cell in study.cells:
+        if cell["agent"] == "ppo" and cell["tasks"] == ["reach-v3"]:
+            study.write_cell(cell, state="failed", last=0)
+    summary = summarise(load(study.folder))
+    looked = checks(summary.results, summary.scores, [])
+    (runs,) = (check for check in looked if "of every agent and task" in check.sentence)
+    assert not runs.passed
+    assert "with 0 to 3 runs per agent and task" in paragraph(summary)
+    assert with_runs(summary, "ppo") == "ppo (n = 3, 1 of 2 tasks)"
 
 
 def test_a_sweep_under_way_says_at_which_steps(tmp_path: Path) -> None:
