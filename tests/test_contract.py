@@ -22,7 +22,7 @@ def test_built_in_agent_passes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [{"preset": "paper", "horizon": 2, "epochs": 1, "minibatches": 2}, {"discrepancy": "reward"}], ids=str
+    "form", [{"preset": "paper", "horizon": 2, "epochs": 1, "minibatches": 2}, {"discrepancy": "planning"}], ids=str
 )
 def test_other_forms_of_m3po_pass(form: Mapping[str, Any]) -> None:
     agent_class = AGENTS["m3po"].load()

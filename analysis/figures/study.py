@@ -1,4 +1,4 @@
-"""Figures of a summary; :func:`analysis.drawing.render` makes files of them."""
+"""Figures of a summary; :func:`analysis.figures.drawing.render` makes files of them."""
 
 from __future__ import annotations
 

@@ -117,3 +117,21 @@ def test_bonuses_count_while_exploring_and_not_while_evaluated(spec: EnvSpec) ->
     assert torch.equal(before[1], actions(False))
     agent.beta = 0.0
     assert torch.equal(before[0], actions(True))
+
+
+def test_optimism_counts_while_exploring_and_not_while_evaluated(spec: EnvSpec) -> None:
+    agent = M3PO(spec, tiny(discrepancy="planning"), seed=0, device="cpu")
+    torch.manual_seed(0)
+    for head in (*agent.model.critics, agent.model.reward_net):
+        torch.nn.init.normal_(last_linear(head).weight)  # so that plan and critic disagree
+    agent.env_step, states = 1, agent.noise.get_state()
+    observation, first = torch.randn(2, spec.observation_size).numpy(), torch.ones(2, dtype=torch.bool).numpy()
+
+    def action(beta: float, *, explore: bool) -> Tensor:
+        agent.beta = beta
+        agent.noise.set_state(states)
+        carry, task = agent.initial_carry(2), torch.arange(2).numpy()
+        return torch.from_numpy(agent.act(carry, observation, first, task, explore=explore).action)
+
+    assert not torch.equal(action(0.0, explore=True), action(5.0, explore=True))
+    assert torch.equal(action(0.0, explore=False), action(5.0, explore=False))

@@ -371,7 +371,7 @@ def test_iterations_come_after_equally_many_decisions_of_few_and_many_environmen
         {"planner": "none"},
         {"iterations": 3},
         {"discrepancy": "none"},
-        {"discrepancy": "reward"},
+        {"discrepancy": "planning"},
         {"discrepancy": "reward", "critic": "v"},
         {"trust_region": "none"},
         {"critic": "v"},

@@ -24,7 +24,7 @@ def test_interval_text() -> None:
 def test_every_table_is_listed(summary: Summary) -> None:
     # this study neither sweeps nor holds tasks out nor has several domains (test_parts.py has those), nobody published
     # results of its tasks (test_published.py), it does not say how its agents were set, and none of them
-    # was tuned (test_tuning_report.py)
+    # was tuned (test_tuning.py)
     others = {"sweep", "generalisation", "domains", "published", "hyperparameters", "tuning"}
     assert set(tables.tables(summary)) == set(tables.NAMES) - others
 
