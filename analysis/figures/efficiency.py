@@ -90,24 +90,20 @@ def speedups(summary: Summary) -> Figure | None:
         for item in (s for s in found if s.reference == reference):
             _draw_ratio(axes, rows.index(item.task), item, paint)
         axes.axvline(1, color=style.INK, linewidth=0.8, linestyle=":")
-        axes.set(title="\n".join(textwrap.wrap(f"to {reference}'s", 24)), xscale="log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _span(axes) < 10 else (1,)))
+        axes.set(title="\n".join(textwrap.wrap(f"{reference}'s", 24)), xscale="log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=False, axis="y")
+    ends = np.array([axes.dataLim.intervalx for axes in panels[: len(references)]])
+    # all panels share one axis; powers of ten alone would leave a short one without a number
+    panels[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ends.max() < 20 * ends.min() else (1,)))
     whole = "all tasks (IQM)" if all(s.cut_at is None for s in found) else "all tasks (IQM, steps of all)"
     names = [whole if name is None else name for name in rows]
     panels[0].set_yticks(range(len(rows)), names, fontsize=8 if len(rows) <= 20 else 6)
     panels[0].invert_yaxis()
-    told = f"How many times fewer environment steps {leader} needs to another's final score (95 % intervals)"
+    told = f"How many times fewer environment steps {leader} needs to reach another's final score (95 % intervals)"
     figure.supxlabel(told, fontsize=8.5)
     return figure
-
-
-def _span(axes: Axes) -> float:
-    """How many times larger what is drawn is at its right than at its left."""
-    low, high = axes.dataLim.intervalx
-    return float(high / low) if low > 0 else math.inf
 
 
 def _draw_ratio(axes: Axes, row: int, item: Speedup, paint: str) -> None:
