@@ -63,7 +63,9 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
     cells, study = results.cells, results.study
     states = [cell.state for cell in cells]
     done, diverged = states.count("done"), states.count("diverged")
-    runs = [int(n) for of in scores.values() for n in of.runs_per_task] + [0] * (not set(study.agents) <= set(scores))
+    runs = [int(n) for of in scores.values() for n in of.runs_per_task]
+    if not set(study.agents) <= set(scores):
+        runs.append(0)  # of an agent without any evaluation
     fewest = min(runs, default=0)
     commits, packages, unrecorded = _commits(cells), _package_mixtures(cells), planned_only(cells)
     mixed = _mixtures(results)

@@ -46,7 +46,7 @@ def _goal(s: Speedup) -> str:
 def task_efficiency(summary: Summary) -> Table:
     """Steps-to-score ratios task by task; shown of the leading agent."""
     found = [s for s in summary.speedups if s.task is not None]
-    leader = next(iter(summary.ranking), None)
+    leader = next(iter(summary.ranking), "")
     of_leader = {(s.task, s.reference): speedup_text(s) for s in found if s.agent == leader}
     references = [agent for agent in summary.agents if any(agent == reference for _, reference in of_leader)]
     rows = tuple(
@@ -55,7 +55,7 @@ def task_efficiency(summary: Summary) -> Table:
         if references
     )
     about = tuple(
-        (None, *(About((reference, *filter(None, [leader])), (task.name,)) for reference in references))
+        (None, *(About((reference, leader), (task.name,)) for reference in references))
         for task in summary.results.study.tasks
         if references
     )
