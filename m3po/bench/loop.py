@@ -39,7 +39,12 @@ class Clock:
     @property
     def training(self) -> float:
         """Seconds so far without evaluation."""
-        return self.seconds["env"] + self.seconds["agent"] + self.seconds["other"]
+        return self.total - self.seconds["evaluate"]
+
+    @property
+    def total(self) -> float:
+        """Seconds so far."""
+        return sum(self.seconds.values())
 
 
 class Session(Protocol):

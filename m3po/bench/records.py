@@ -96,7 +96,8 @@ class CellStatus(_Record):
     env_steps: int
     """Budget of the cell."""
     steps_per_second: float | None = None
-    """Environment steps per second of wall time, evaluation included, since the cell's process started."""
+    """Environment steps per second of wall time, evaluation included: of a finished cell over all it did, of a running
+    one over the last minutes; ``None`` until its agent has begun to learn."""
     last_score: float | None = None
     """Mean over the tasks of the last evaluation's normalised score."""
     eta_seconds: float | None = None

@@ -21,6 +21,7 @@ from m3po.api import PARAMETERS, UPDATES, Agent, Carry, Diagnosed, Metrics
 from m3po.bench.checkpoints import Checkpoint, Checkpoints, load_tree, save_tree
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.loop import Clock, Diverged, Preempted
+from m3po.bench.pace import Pace
 from m3po.bench.records import Cell, CellStatus, State, TrainingProgress, diagnostic_rows, normalised_score
 from m3po.bench.store import CellFolder, StoreError
 from suites.spec import Episode, VectorStep
@@ -113,6 +114,7 @@ class CellSession:
         )
         self.clock = Clock()
         self.progress = Progress()
+        self.learning = False  # whether the agent has updated in this process
         self.checkpoints = Checkpoints(folder.path / "checkpoints")
         self._metrics_every = max(1, cell.evaluation.every // METRIC_ROWS_PER_EVALUATION)
         self._checkpointed_at = time.monotonic()
@@ -164,6 +166,7 @@ class CellSession:
     def record(self, env_step: int, metrics: Metrics, episodes: Sequence[Episode]) -> None:
         """Take in the metrics of an update and the training episodes that ended. Raises :class:`Diverged`."""
         meters = self.progress.meters
+        self.learning = self.learning or bool(metrics)
         self.progress.updates = metrics.get(UPDATES, self.progress.updates)
         self.progress.parameters = metrics.get(PARAMETERS, self.progress.parameters)
         for name, value in metrics.items():
@@ -241,7 +244,7 @@ class Heartbeat:
         self._previous = folder.status(cell.budget.env_steps)
         self._peak = self._previous.peak_memory_mb or 0.0
         self._session: CellSession | None = None
-        self._started, self._first_step = time.monotonic(), 0
+        self._pace = Pace()
         self._stepping_since: float | None = None
         self._beats_in_step = 0
         self._over = threading.Event()
@@ -255,7 +258,6 @@ class Heartbeat:
 
     def watch(self, session: CellSession) -> None:
         """Report on ``session``, which is about to begin its loop."""
-        self._started, self._first_step = time.monotonic(), session.env.env_step
         self._session = session
 
     def finish(self, state: State, message: str = "") -> CellStatus:
@@ -271,7 +273,7 @@ class Heartbeat:
     def status(self, state: State, message: str = "") -> CellStatus:
         """The cell as it stands now."""
         self._peak = max(self._peak, _peak_memory_mb())
-        measured = {} if self._session is None else self._measured(self._session, running=state == "running")
+        measured = {} if self._session is None else self._measured(self._session, state)
         values = {
             "state": state,
             "host": socket.gethostname(),
@@ -304,10 +306,12 @@ class Heartbeat:
             faulthandler.dump_traceback(all_threads=True)
             os._exit(HUNG)
 
-    def _measured(self, session: CellSession, *, running: bool) -> dict[str, Any]:
+    def _measured(self, session: CellSession, state: State) -> dict[str, Any]:
         env_step = session.env.env_step
-        elapsed = time.monotonic() - self._started
-        rate = (env_step - self._first_step) / elapsed if elapsed > 0 else 0.0
+        self._pace.mark(time.monotonic(), env_step, learning=session.learning)
+        # a whole cell tells what the next one costs, its warm-up and evaluations included
+        now = self._pace.rate() or self._previous.steps_per_second
+        rate = env_step / session.clock.total if state == "done" else now
         remaining = max(0, self._cell.budget.env_steps - env_step)
         return {
             "env_step": env_step,
@@ -315,7 +319,7 @@ class Heartbeat:
             "last_score": session.progress.last_score,
             "parameters": session.progress.parameters,
             "steps_per_second": round(rate, 2) if rate else None,
-            "eta_seconds": round(remaining / rate, 1) if rate and running else None,
+            "eta_seconds": round(remaining / rate, 1) if rate and state == "running" else None,
         }
 
 

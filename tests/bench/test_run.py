@@ -20,8 +20,9 @@ from m3po.bench import run, session
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.launch.local import LocalLauncher
+from m3po.bench.loop import Clock
 from m3po.bench.run import OUT_OF_SPACE, run_cell
-from m3po.bench.session import HANG_SIGNAL, HUNG, StopRequest
+from m3po.bench.session import HANG_SIGNAL, HUNG, CellSession, Heartbeat, StopRequest
 from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
@@ -61,6 +62,38 @@ def test_an_evaluation_knows_the_updates_the_agent_told_last(make_cell: MakeCell
     # 4 environments: an update every 4 steps, told at every third one; 25, 50, 75 and 100 of them
     told = [(row["env_step"], row["updates"]) for row in evaluation_rows(folder.path)]
     assert told == [(0, None), (100, 24), (200, 48), (300, 75), (400, 99)]
+
+
+def test_a_finished_cell_tells_the_pace_of_all_it_did(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Clock, "total", property(lambda clock: 50.0))
+    status = run_cell(make_cell().path)
+    assert status is not None
+    assert status.steps_per_second == 400 / 50
+
+
+def test_a_running_cell_tells_no_pace_until_its_agent_learns(make_cell: MakeCell) -> None:
+    folder = make_cell()
+    seen: list[tuple[int, float | None]] = []
+
+    class Beats(Heartbeat):
+        """Beats once at each step of the loop instead of once a second."""
+
+        def watch(self, session: CellSession) -> None:
+            super().watch(session)
+            between = session.between_steps
+
+            def beat(env_step: int, carry: object) -> None:
+                seen.append((env_step, self.status("running").steps_per_second))
+                between(env_step, carry)
+
+            session.between_steps = beat  # type: ignore[method-assign]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "Heartbeat", Beats)
+        run_cell(folder.path)
+    # Nudge tells of every third update, the first of them after 12 steps: 4 environments, an update every 4 steps
+    assert {rate for env_step, rate in seen if env_step <= 12} == {None}
+    assert all(rate for env_step, rate in seen if env_step > 12)
 
 
 def test_every_evaluation_starts_from_the_same_states_and_leaves_training_alone(make_cell: MakeCell) -> None:
