@@ -69,6 +69,8 @@ class Cell:
     """Commit of the code that planned the cell, where nothing recorded what worked on it."""
     packages: tuple[tuple[str, str], ...] = ()
     """Names and versions of the packages it was made with."""
+    agent_code: tuple[str, ...] = ()
+    """Package, version and digest of the source that the agent came from, where it is not one of ours."""
     machines: tuple[str, ...] = ()
     """Processors, cores and devices it was trained on."""
     budget: int | None = None
@@ -184,6 +186,7 @@ def _described(cell: Cell, folder: Path, study: Study) -> Cell:
         commits=_distinct(_commit(origin) for origin in origins),
         planned_by="" if origins else _commit(planner),
         packages=_distinct(package for origin in origins for package in _packages(origin)),
+        agent_code=_distinct(_agent_code(origin) for origin in origins),
         machines=_distinct(", ".join(_machine(origin)) for origin in origins),
         budget=record.record("budget").integer("env_steps"),
         episodes=record.record("evaluation").integer("episodes"),
@@ -220,6 +223,14 @@ def _packages(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     found = provenance.get("packages")
     for name, version in found.items() if isinstance(found, Mapping) else ():
         yield str(name), str(version)
+
+
+def _agent_code(provenance: Mapping[str, Any]) -> str:
+    agent = provenance.get("agent")
+    if not isinstance(agent, Mapping) or not agent.get("source"):
+        return ""
+    named = " ".join(str(agent[key]) for key in ("package", "version") if agent.get(key))
+    return f"{named} (source {agent['source']})".strip()
 
 
 def _machine(provenance: Mapping[str, Any]) -> Iterator[str]:

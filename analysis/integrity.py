@@ -68,6 +68,7 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
         runs.append(0)  # of an agent without any evaluation
     fewest = min(runs, default=0)
     commits, packages, unrecorded = _commits(cells), _package_mixtures(cells), planned_only(cells)
+    agents = _agent_mixtures(cells)
     mixed = _mixtures(results)
     steps = {step for of in scores.values() for step in of.final_steps.values()}
     unlike = len(study.measures) > 1
@@ -86,7 +87,7 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
         Check(not mixed, " ".join(mixed) or (
               "How agents were configured, trained and evaluated is not known." if results.tabular else
               "Every agent has one configuration, one budget and one way of evaluation.")),
-        Check(len(commits) < 2 and not unrecorded, unrecorded or (
+        Check(len(commits) < 2 and not agents and not unrecorded, unrecorded or " ".join(agents) or (
               "One version of the code." if len(commits) == 1 else
               f"{len(commits)} versions of the code." if commits else "The version of the code is not known.")),
         Check(not packages, " ".join(packages) or (
@@ -225,7 +226,7 @@ def _versions(results: Results) -> list[str]:
     """Code and packages that changed while the study was made."""
     commits = _commits(results.cells)
     code = f"The cells were made by {len(commits)} versions of the code: {_listed(commits)}."
-    return [*([code] if len(commits) > 1 else []), *_package_mixtures(results.cells)]
+    return [*([code] if len(commits) > 1 else []), *_agent_mixtures(results.cells), *_package_mixtures(results.cells)]
 
 
 def _machines(results: Results) -> list[str]:
@@ -249,6 +250,18 @@ def planned_only(cells: Iterable[Cell]) -> str:
 
 def _commits(cells: Iterable[Cell]) -> list[str]:
     return sorted({commit for cell in cells for commit in cell.commits})
+
+
+def _agent_mixtures(cells: Iterable[Cell]) -> list[str]:
+    """Agents not all of whose work was done by one form of their code."""
+    made: dict[str, set[str]] = defaultdict(set)
+    for cell in cells:
+        made[cell.agent].update(cell.agent_code)
+    return [
+        f"The cells of {agent} were made by {len(of)} versions of its code: {_listed(sorted(of))}."
+        for agent, of in sorted(made.items())
+        if len(of) > 1
+    ]
 
 
 def _package_mixtures(cells: Iterable[Cell]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from m3po.api import Agent, AgentConfig
 from suites.errors import unknown
 
-__all__ = ["RegistryError", "agent_class", "agent_config", "agent_names"]
+__all__ = ["RegistryError", "agent_class", "agent_config", "agent_names", "agent_offer"]
 
 AGENTS = "m3po.agents"
 CONFIGS = "m3po.configs"
@@ -26,6 +26,11 @@ class RegistryError(Exception):
 def agent_names() -> tuple[str, ...]:
     """Names of all agents offered by installed packages, sorted. Nothing is imported."""
     return tuple(sorted({point.name for point in entry_points(group=AGENTS)}))
+
+
+def agent_offer(name: str) -> EntryPoint:
+    """Where the agent called ``name`` comes from. Raises :class:`RegistryError`. Nothing is imported."""
+    return _find(AGENTS, name)
 
 
 def agent_class(name: str) -> type[Agent]:

@@ -38,8 +38,11 @@ def paragraph(summary: Summary) -> str:
     if diverged := sum(cell.state == "diverged" for cell in summary.results.cells):
         verb = "counts" if diverged == 1 else "count"
         sentences.append(f"{_number(diverged, 'diverged run')} {verb} as 0 from the divergence on.")
-    if commits := sorted({commit for cell in summary.results.cells if cell.counts for commit in cell.commits}):
+    counted = [cell for cell in summary.results.cells if cell.counts]
+    if commits := sorted({commit for cell in counted for commit in cell.commits}):
         sentences.append(f"Code: m3po-bench, commit {_listed(commits)}.")
+    for agent, code in sorted({(cell.agent, code) for cell in counted for code in cell.agent_code}):
+        sentences.append(f"{agent} is that of {code}.")
     return " ".join(sentence for sentence in sentences if sentence)
 
 

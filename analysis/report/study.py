@@ -181,9 +181,11 @@ def _origins(summary: Summary) -> list[tuple[str, str]]:
     code = sorted({commit for cell in counted for commit in cell.commits})
     packages = sorted({package for cell in counted for package in cell.packages})
     machines = sorted({machine for cell in counted for machine in cell.machines})
+    agents = sorted({f"{cell.agent}: {code}" for cell in counted for code in cell.agent_code})
     sources = ("commit " + ", ".join(code) if code else "", integrity.planned_only(counted).removesuffix("."))
     named = (
         ("Code", "; ".join(filter(None, sources))),
+        ("Agents of other packages", "; ".join(agents)),
         ("Packages", ", ".join(" ".join(package) for package in packages)),
         ("Machine", "; ".join(machines)),
     )

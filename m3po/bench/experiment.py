@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from rich.console import Console
 from m3po.bench.display import make_display
 from m3po.bench.interrupt import Interrupt
 from m3po.bench.launch.local import LocalLauncher
-from m3po.bench.provenance import gather
+from m3po.bench.provenance import agent_code, code_of, gather
 from m3po.bench.records import FINAL, Cell, CellStatus
 from m3po.bench.scheduler import run_cells
-from m3po.bench.store import CellFolder
+from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import Study, StudyFolder
 
 __all__ = ["DeviceError", "Outcome", "cores", "resolve_device", "run_folders", "run_study"]
@@ -77,9 +78,31 @@ def run_study(
     folder = StudyFolder(results / study.suite.name)
     wanted = {cell.id for cell in cells}
     folders = [each for each in folder.create(study, gather(device)) if each.id in wanted]
+    for warning in made_otherwise(cells, folders):
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     interrupt = Interrupt(console.print)
     statuses = run_folders(cells, folders, jobs=jobs, device=device, console=console, interrupt=interrupt)
     return Outcome(folder, statuses, interrupt.count > 0)
+
+
+def made_otherwise(cells: Sequence[Cell], folders: Sequence[CellFolder]) -> list[str]:
+    """A sentence for every agent some of whose work here was done by other code of it than is installed now.
+
+    A cell knows its agent by its configuration, so nothing of that is run again by itself.
+    """
+    now = {cell.agent: agent_code(cell.agent_type) for cell in cells}
+    made: dict[tuple[str, str], list[str]] = {}
+    for cell, folder in zip(cells, folders, strict=True):
+        with suppress(StoreError):  # a damaged file, which the report names
+            last = next(reversed(folder.starts.rows()), {})
+            if "agent" in last and last["agent"] != now[cell.agent]:
+                made.setdefault((cell.agent, code_of(last["agent"])), []).append(folder.id)
+    return [
+        f"{len(ids)} {'cell' if len(ids) == 1 else 'cells'} of {agent} made by {code}, but installed is "
+        f"{code_of(now[agent])}. That alone makes nothing run again; to have it anew, remove "
+        + ", ".join([*ids[:3], *(["…"] if len(ids) > 3 else [])])
+        for (agent, code), ids in made.items()
+    ]
 
 
 def run_folders(

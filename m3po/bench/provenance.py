@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+import re
 import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["gather"]
+from m3po.registry import agent_offer
+
+__all__ = ["agent_code", "code_of", "gather"]
 
 PACKAGES = ("m3po-bench", "torch", "numpy", "gymnasium", "metaworld", "mujoco", "dm_control", "envpool", "pydantic")
 """Packages whose version may move a result."""
@@ -18,8 +24,13 @@ PACKAGES = ("m3po-bench", "torch", "numpy", "gymnasium", "metaworld", "mujoco", 
 ROOMS = ("m3po", "baselines", "suites", "analysis")
 
 
-def gather(device: str) -> dict[str, Any]:
-    """What a result must be read with: JSON values only."""
+def gather(device: str, agent: str | None = None) -> dict[str, Any]:
+    """What a result must be read with: JSON values only.
+
+    Of work done by ``agent``, its registered name, also the code of that agent and the versions of what its package
+    asks for. Raises :class:`m3po.registry.RegistryError` where there is no such agent.
+    """
+    packages = PACKAGES if agent is None else (*PACKAGES, *_requirements(agent_offer(agent)))
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": device,
@@ -28,9 +39,59 @@ def gather(device: str) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "packages": {name: found for name in packages if (found := _version(name)) is not None},
+        **({} if agent is None else {"agent": agent_code(agent)}),
         **_commit(),
     }
+
+
+def agent_code(agent: str) -> dict[str, str | None]:
+    """Package, version and source of an agent, by which work done by one form of its code is told from another's.
+
+    ``source`` is a digest of the Python files of the package that holds the agent: researchers change their code more
+    often than its version. Of our own agents it is ``None``; the commit tells. Raises
+    :class:`m3po.registry.RegistryError` where there is no such agent.
+    """
+    point = agent_offer(agent)
+    package = point.dist.name if point.dist is not None else None
+    found = point.dist.version if point.dist is not None else None
+    return {"package": package, "version": found, "source": _digest(point.module.partition(".")[0])}
+
+
+def code_of(made: Mapping[str, Any]) -> str:
+    """A record of :func:`agent_code` in words."""
+    named = f"{made.get('package') or 'a package without a name'} {made.get('version') or ''}".strip()
+    return f"{named}, source {made['source']}" if made.get("source") else named
+
+
+def _requirements(point: EntryPoint) -> list[str]:
+    """Names of the packages that an agent's package asks for, without those of its extras."""
+    asked = (point.dist.requires or ()) if point.dist is not None else ()
+    names = (re.match(r"[\w.-]+", line) for line in asked if "extra ==" not in line)
+    return [name.group() for name in names if name is not None]
+
+
+def _digest(package: str) -> str | None:
+    """Of the source of a package that is not ours, found without importing it."""
+    if package in ROOMS:
+        return None
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = [(path.relative_to(folder).as_posix(), path) for folder in folders for path in folder.rglob("*.py")]
+    if not folders and spec.origin is not None:
+        files = [(Path(spec.origin).name, Path(spec.origin))]
+    digest = hashlib.sha256()
+    for name, path in sorted(files):
+        try:
+            digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        except OSError:
+            return None
+    return digest.hexdigest()[:12]
 
 
 def _version(package: str) -> str | None:

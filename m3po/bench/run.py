@@ -103,7 +103,7 @@ def _train(
         agent = make_agent(env.spec, config, seed=cell.seed, device=device)
         session = CellSession(folder, cell, agent, env, evaluator, stop)
         step, carry = session.start()
-        folder.starts.append([{"env_step": env.env_step, **gather(device)}])
+        folder.starts.append([{"env_step": env.env_step, **gather(device, cell.agent_type)}])
         heartbeat.watch(session)
         train(agent, env, step, carry, cell.budget.env_steps, session)
 

@@ -109,6 +109,21 @@ def test_a_cell_that_another_version_went_on_with_is_told(study: Synthetic) -> N
     assert found["The cells were made with 2 versions of torch: 2.12.0, 2.13.0."] is False
 
 
+def test_cells_made_by_two_forms_of_an_agents_code_are_told(study: Synthetic) -> None:
+    """A researcher's own agent changes more often than its version."""
+    for seed, source in enumerate(("ab12", "cd34")):
+        code = {"package": "my-agents", "version": "1.0", "source": source}
+        row = {"env_step": 0, "commit": "c0ffee", "dirty": False, "agent": code}
+        (study.folder / PPO.format(seed) / "starts.jsonl").write_text(json.dumps(row) + "\n")
+    both = "my-agents 1.0 (source ab12)", "my-agents 1.0 (source cd34)"
+    sentence = f"The cells of ppo were made by 2 versions of its code: {both[0]}, {both[1]}."
+    assert told(study) == [sentence]
+    assert sentence in failed(study)
+    page = (write(study.folder).parent / "report.md").read_text()
+    assert f"| Agents of other packages | ppo: {both[0]}; ppo: {both[1]} |" in page
+    assert f"ppo is that of {both[0]}." in page
+
+
 def test_what_planned_a_cell_is_not_taken_for_what_made_it(study: Synthetic) -> None:
     for cell in study.cells[:2]:
         (study.folder / cell["id"] / "starts.jsonl").unlink()

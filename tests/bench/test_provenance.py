@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from m3po.bench import provenance
+from tests.bench.conftest import install_plugin
 
 
 def test_provenance_names_versions_and_hardware() -> None:
@@ -74,3 +75,39 @@ def test_the_commit_is_that_of_our_code(tmp_path: Path, monkeypatch: pytest.Monk
     assert provenance.gather("cpu")["dirty"] is False, "results are not code"
     (package / "api.py").write_text("changed")
     assert provenance.gather("cpu")["dirty"] is True
+
+
+def test_work_of_an_agent_names_its_code_and_what_it_asks_for(tmp_path: Path, plugin: Path) -> None:
+    metadata = next(plugin.glob("*.dist-info")) / "METADATA"
+    metadata.write_text(
+        f"{metadata.read_text()}Requires-Dist: rich>=13\nRequires-Dist: missing\nRequires-Dist: tox; extra == 'dev'\n"
+    )
+    found = provenance.gather("cpu", "nudge")
+    assert {"package": "test-agents", "version": "1.0"}.items() <= found["agent"].items()
+    assert "rich" in found["packages"]
+    assert not {"missing", "tox"} & found["packages"].keys()
+    before = provenance.agent_code("nudge")
+    source = plugin / "bench_test_agents.py"
+    source.write_text(f"{source.read_text()}# changed\n")
+    after = provenance.agent_code("nudge")
+    assert {key for key in before if before[key] != after[key]} == {"source"}
+    assert provenance.code_of(after) == f"test-agents 1.0, source {after['source']}"
+
+
+def test_all_files_of_an_agents_package_are_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_plugin(tmp_path, monkeypatch, {"mine": "mine.deep.agent:Mine"}, {})
+    for name in ("mine/__init__.py", "mine/deep/__init__.py", "mine/deep/agent.py", "mine/nets.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise AssertionError('imported')")
+    digests = {provenance.agent_code("mine")["source"]}
+    (tmp_path / "mine/nets.py").write_text("width = 64")
+    digests.add(provenance.agent_code("mine")["source"])
+    (tmp_path / "mine/nets.py").rename(tmp_path / "mine/networks.py")
+    digests.add(provenance.agent_code("mine")["source"])
+    assert None not in digests
+    assert len(digests) == 3
+
+
+def test_of_our_agents_the_commit_tells() -> None:
+    found = provenance.agent_code("ppo")
+    assert (found["package"], found["source"]) == ("m3po-bench", None)

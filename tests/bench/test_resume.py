@@ -129,6 +129,21 @@ def test_an_amended_suite_runs_what_is_missing(cli: Cli, write_suite: WriteSuite
     assert first.exists(), "the superseded result is kept"
 
 
+def test_cells_made_by_other_code_of_an_agent_are_kept_and_told(
+    cli: Cli, plugin: Path, write_suite: Callable[..., Path]
+) -> None:
+    assert cli("run", write_suite(), "--no-report").returncode == 0
+    again = cli("run", write_suite(), "--no-report")
+    assert "made by" not in again.stdout + again.stderr
+    source = plugin / "bench_test_agents.py"
+    source.write_text(f"{source.read_text()}# changed\n")
+    changed = cli("run", write_suite(), "--no-report")
+    assert changed.returncode == 0
+    told = changed.stdout + changed.stderr
+    assert "1 cell of nudge made by test-agents 1.0, source" in told
+    assert "to have it anew, remove toy-reach.nudge.s0." in told
+
+
 def _stopped_cell(results: Path) -> CellFolder:
     """The only cell, which has to be stopped behind a checkpoint of its last step."""
     (cell,) = map(CellFolder, _cells(results))

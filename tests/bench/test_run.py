@@ -194,7 +194,7 @@ def test_every_process_says_from_where_it_went_on_and_with_what(
             record(self, env_step, *arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(run, "gather", lambda device: {"commit": commit, "device": device})
+            patch.setattr(run, "gather", lambda device, agent: {"commit": commit, "device": device})
             patch.setattr(session.CellSession, "record", stop_there)
             assert run_cell(folder.path, stop=stop) is not None
 
@@ -209,13 +209,13 @@ def test_every_process_says_from_where_it_went_on_and_with_what(
 
 def test_a_start_whose_work_was_lost_leaves_no_trace(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_cell()
-    monkeypatch.setattr(run, "gather", lambda device: {"commit": "lost"})
+    monkeypatch.setattr(run, "gather", lambda device, agent: {"commit": "lost"})
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "write", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_cell(folder.path)
     assert [row["commit"] for row in folder.starts.rows()] == ["lost"]
-    monkeypatch.setattr(run, "gather", lambda device: {"commit": "kept"})
+    monkeypatch.setattr(run, "gather", lambda device, agent: {"commit": "kept"})
     assert run_cell(folder.path) is not None
     assert [row["commit"] for row in folder.starts.rows()] == ["kept"]
 
