@@ -94,9 +94,9 @@ def made_otherwise(cells: Sequence[Cell], folders: Sequence[CellFolder]) -> list
     made: dict[tuple[str, str], list[str]] = {}
     for cell, folder in zip(cells, folders, strict=True):
         with suppress(StoreError):  # a damaged file, which the report names
-            last = next(reversed(folder.starts.rows()), {})
-            if "agent" in last and last["agent"] != now[cell.agent]:
-                made.setdefault((cell.agent, code_of(last["agent"])), []).append(folder.id)
+            codes = [row["agent"] for row in folder.starts.rows() if "agent" in row]
+            if codes and codes[-1] != now[cell.agent]:
+                made.setdefault((cell.agent, code_of(codes[-1])), []).append(folder.id)
     return [
         f"{len(ids)} {'cell' if len(ids) == 1 else 'cells'} of {agent} made by {code}, but installed is "
         f"{code_of(now[agent])}. That alone makes nothing run again; to have it anew, remove "
