@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from m3po.bench.cli import app
 from m3po.bench.study import open_study
 from suites.spec import Budget, Evaluation, Protocol, Suite, TaskGroup, Tuning
 
@@ -50,6 +52,37 @@ def test_the_citation_is_of_this_version() -> None:
     citation = YAML(typ="safe").load(ROOT / "CITATION.cff")
     for key in ("title", "version", "license"):
         assert citation[key] == PROJECT[{"title": "name"}.get(key, key)]
+
+
+def test_the_bibtex_entries_say_what_the_citation_says() -> None:
+    (block,) = re.findall(r"```bibtex\n(.*?)```", _text(ROOT / "README.md"), re.DOTALL)
+    software, paper = (dict(re.findall(r"(\w+) +=\s\{+(.*?)\}+,\n", entry)) for entry in block.split("\n\n"))
+    citation = YAML(typ="safe").load(ROOT / "CITATION.cff")
+    (method,) = citation["references"]
+    assert {key: software[key] for key in ("title", "version")} == {key: citation[key] for key in ("title", "version")}
+    assert software["author"] == citation["authors"][0]["name"]
+    assert (paper["title"], paper["year"]) == (method["title"], str(method["year"]))
+    assert paper["author"] == " and ".join(author["family-names"] for author in method["authors"])
+    assert paper["booktitle"] == method["conference"]["name"]
+    assert f"arXiv:{paper['eprint']}" == method["identifiers"][0]["value"]
+
+
+def test_commands_in_the_pages_have_options_that_exist() -> None:
+    shells = [
+        block
+        for page in PAGES
+        for block in re.findall(r"^```(?:console|sh|bash)\n(.*?)^```", _text(page), re.DOTALL | re.MULTILINE)
+    ]
+    lines = re.findall(r"^ *(?:srun .*\\\n *)?m3po-bench (.*)$", "".join(shells), re.MULTILINE)
+    assert len(lines) > 40
+    for line in lines:
+        line = re.sub(r'"\$\w+"', "0", line)  # what a shell would fill in
+        arguments = shlex.split(re.split(r" [>|] ", line)[0], comments=True)
+        command: Any = typer.main.get_command(app)
+        while hasattr(command, "commands"):
+            name, *arguments = arguments
+            command = command.commands[name]
+        command.make_context(name, arguments)
 
 
 @pytest.mark.parametrize("target", ENTRY_POINTS)
