@@ -116,6 +116,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing, f"{page.name} links to {', '.join(missing)}"
 
 
+def test_the_suite_of_the_readme_is_valid(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", _text(ROOT / "README.md"), re.DOTALL)
+    (tmp_path / "my-study.yaml").write_text(text, encoding="utf-8")
+    assert len(open_study(str(tmp_path / "my-study.yaml")).cells) == 3 * 3 * 5  # tasks, agents, seeds
+
+
 SUITES = ROOT / "docs" / "suites.md"
 
 
