@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
 from suites.seeding import EpisodeSeed
 from suites.toy import Terminate
-from tests.bench.conftest import evaluation_rows, metric_rows, wait_for
+from tests.bench.conftest import ROOT, evaluation_rows, metric_rows, wait_for
 
 MakeCell = Callable[..., CellFolder]
 
@@ -140,6 +141,36 @@ def test_what_an_agent_says_of_itself_is_kept_with_each_evaluation(make_cell: Ma
     assert [row["env_step"] for row in rows] == sorted({row["env_step"] for row in evaluation_rows(folder.path)})
     assert {(row["name"], row["title"], *row["axes"]) for row in rows} == {("weight", "Mean weight", "task")}
     assert all(row["values"][0] is None and isinstance(row["values"][1], float) for row in rows)
+
+
+def test_the_page_on_result_files_has_every_column_that_is_written(
+    make_cell: MakeCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
+    folder = make_cell(tasks="{family: toy, set: all}", mode="joint")
+    assert run_cell(folder.path) is not None
+    files = sorted(path for path in folder.path.iterdir() if path.suffix in (".json", ".jsonl"))
+    sections = re.findall(r"^## `([\w.]+)`\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    assert sorted(name for name, _ in sections) == [path.name for path in files]
+    for name, section in sections:
+        text = (folder.path / name).read_text(encoding="utf-8")
+        written = set().union(*map(json.loads, text.splitlines() if name.endswith("l") else [text]))
+        cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+        documented = set(re.findall(r"`([^`]+)`", " ".join(cells)))
+        patterns = {column: re.compile(re.sub(r"<\w+>", ".+", column)) for column in documented}
+        unknown = [key for key in written if not any(pattern.fullmatch(key) for pattern in patterns.values())]
+        absent = [column for column, pattern in patterns.items() if not any(map(pattern.fullmatch, written))]
+        # no environment was replaced
+        assert (unknown, absent) == ([], ["env/restarts"] if name == "metrics.jsonl" else []), name
+    monkeypatch.chdir(tmp_path)
+    shown = [
+        block.replace("results/lite", "results/tiny") for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    ]
+    raw, means = shown
+    for code, rows in ((raw, 5 * 2 * 3), (means, 5 * 2)):  # evaluations, tasks, and of the first episodes
+        names: dict[str, Any] = {}
+        exec(code, names)
+        assert len(names["rows"]) == rows
 
 
 @pytest.mark.parametrize("steps_before", [1, 37, 100])
