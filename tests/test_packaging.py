@@ -62,7 +62,7 @@ def test_the_bibtex_entries_say_what_the_citation_says() -> None:
     assert {key: software[key] for key in ("title", "version")} == {key: citation[key] for key in ("title", "version")}
     assert software["author"] == citation["authors"][0]["name"]
     assert (paper["title"], paper["year"]) == (method["title"], str(method["year"]))
-    assert paper["author"] == " and ".join(author["family-names"] for author in method["authors"])
+    assert paper["author"] == " and ".join("{family-names}, {given-names}".format(**each) for each in method["authors"])
     assert paper["booktitle"] == method["conference"]["name"]
     assert f"arXiv:{paper['eprint']}" == method["identifiers"][0]["value"]
 
