@@ -146,7 +146,8 @@ def doctor_view(diagnosis: Diagnosis) -> View:
     ]
     lines = [*sentences, *experts, *(f"warning: {warning}" for warning in warnings), _renderer(diagnosis)]
     in_order = diagnosis.exit_code == 0
-    lines.append(f"{len(rows)} tasks are in order" if in_order else f"{len(rows)} tasks examined, {faulty} with faults")
+    tasks = "1 task" if len(rows) == 1 else f"{len(rows)} tasks"
+    lines.append(f"{tasks} in order" if in_order else f"{tasks} examined, {faulty} with faults")
     packages = [vars(package) for package in diagnosis.packages]
     data = {"tasks": rows, "packages": packages, "warnings": warnings, "renderer": diagnosis.renderer}
     data["experts"] = {name: {"solved": s, "played": p} for name, (s, p) in diagnosis.experts.items()}

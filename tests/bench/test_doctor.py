@@ -72,7 +72,7 @@ def test_a_sound_family_is_in_order(cli: Cli) -> None:
         assert task["checks"].pop("expert") == "–"
         assert set(task["checks"].values()) == {"ok"}
     assert {package["name"] for package in found["packages"]} == set(TESTED)
-    assert "2 tasks are in order" in cli("doctor", "toy-reach", "toy-terminate").stdout
+    assert "2 tasks in order" in cli("doctor", "toy-reach", "toy-terminate").stdout
 
 
 def test_what_is_wrong_ends_in_1_and_is_said(cli: Cli, sick: None) -> None:
@@ -182,7 +182,7 @@ def test_experts_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "in order" not in _said(bad)
     # four tasks say little of a family
     assert outcome(8, 8, 8, 8).exit_code == 0
-    assert "4 tasks are in order" in _said(outcome(8, 8, 8, 8))
+    assert "4 tasks in order" in _said(outcome(8, 8, 8, 8))
 
 
 def _said(diagnosis: Diagnosis) -> str:
