@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
 from suites.seeding import EpisodeSeed
-from suites.toy import Terminate
+from suites.spec import Stream
+from suites.toy import Reach, Terminate
 from tests.bench.conftest import evaluation_rows, metric_rows, wait_for
 
 MakeCell = Callable[..., CellFolder]
@@ -36,9 +38,10 @@ MakeCell = Callable[..., CellFolder]
 def make_cell(plugin: Path, write_suite: Callable[..., Path], tmp_path: Path) -> MakeCell:
     """The folder of the first cell of the small suite, with keys replaced."""
 
-    def make(results: str = "results", **lines: str) -> CellFolder:
+    def make(results: str = "results", stream: Stream = "train", **lines: str) -> CellFolder:
         study = build_study(load_suite(str(write_suite(**lines))))
-        return StudyFolder(tmp_path / results / study.suite.name).create(study, {})[0]
+        cell = study.cells[0].model_copy(update={"stream": stream})
+        return StudyFolder(tmp_path / results / study.suite.name).create(replace(study, cells=(cell,)), {})[0]
 
     return make
 
@@ -84,6 +87,25 @@ def test_exactly_the_stated_episodes_where_they_end_early(make_cell: MakeCell) -
     rows = evaluation_rows(folder.path)
     assert [row["episode"] for row in rows] == [*range(40), *range(40)]
     assert len({row["length"] for row in rows}) > 1
+
+
+@pytest.mark.parametrize(
+    ("stream", "begun"), [("train", {("train", 0), ("evaluate", 0)}), ("tune", {("tune", 0), ("tune", 1_000_000)})]
+)
+def test_no_episode_is_both_trained_and_evaluated_on(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch, stream: Stream, begun: set[tuple[str, int]]
+) -> None:
+    seen: set[tuple[str, int]] = set()
+    reset = Reach.reset
+
+    def noted(self: Reach, seed: EpisodeSeed) -> Any:
+        seen.add((seed.stream, seed.base))
+        return reset(self, seed)
+
+    monkeypatch.setattr(Reach, "reset", noted)
+    folder = make_cell(stream=stream)
+    assert run_cell(folder.path) is not None
+    assert seen == begun
 
 
 def test_metrics_are_evenly_spaced_means(make_cell: MakeCell) -> None:
