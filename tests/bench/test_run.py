@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,6 +133,29 @@ def test_what_an_agent_says_of_itself_is_kept_with_each_evaluation(make_cell: Ma
     assert [row["env_step"] for row in rows] == sorted({row["env_step"] for row in evaluation_rows(folder.path)})
     assert {(row["name"], row["title"], *row["axes"]) for row in rows} == {("weight", "Mean weight", "task")}
     assert all(row["values"][0] is None and isinstance(row["values"][1], float) for row in rows)
+
+
+def test_a_checkpoint_comes_with_every_evaluation_and_after_five_minutes(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = 0.0, []
+    record, write = session.CellSession.record, Checkpoints.write
+
+    def slow(self: session.CellSession, *arguments: Any) -> None:
+        nonlocal now
+        now += 20.0
+        record(self, *arguments)
+
+    def noted(self: Checkpoints, env_step: int, fill: Callable[[Path], None]) -> None:
+        written.append(env_step)
+        write(self, env_step, fill)
+
+    monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
+    monkeypatch.setattr(session.CellSession, "record", slow)
+    monkeypatch.setattr(Checkpoints, "write", noted)
+    assert run_cell(make_cell(evaluation="{every: 200, episodes: 1}").path) is not None
+    # by hand: a step of 4 environments takes 20 seconds, so more than 300 have gone by after 16 of them
+    assert written == [0, 64, 128, 192, 200, 264, 328, 392, 400]
 
 
 @pytest.mark.parametrize("steps_before", [1, 37, 100])
@@ -320,6 +347,24 @@ def test_a_finished_cell_is_left_alone(make_cell: MakeCell) -> None:
     assert (folder.path / "evaluations.jsonl").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_no_heartbeat_is_left_behind(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] | None
+) -> None:
+    """However a cell ends that was run from Python: a thread left over would say that it runs."""
+
+    def train(*arguments: Any) -> None:
+        assert "heartbeat" in {thread.name for thread in threading.enumerate()}
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(run, "_train", train)
+    folder = make_cell()
+    with nullcontext() if error is None else pytest.raises(error):
+        assert run_cell(folder.path) is not None
+    assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_only_one_process_holds_a_cell(make_cell: MakeCell) -> None:
     folder = make_cell()
     with folder.held() as ours:
@@ -400,6 +445,19 @@ def test_a_supervised_worker_stops_when_its_parent_is_gone(make_cell: MakeCell) 
     process.stdin.close()
     assert process.wait(timeout=10) == 3
     assert "scheduler is gone" in folder.live_status().message
+
+
+def test_a_worker_has_one_thread_whatever_the_terminal_says(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    for name in names:
+        monkeypatch.setenv(name, "8")
+    given: dict[str, str] = {}
+    monkeypatch.setattr(subprocess, "Popen", lambda command, *, env, **options: given.update(env))
+    LocalLauncher(slots=1, env_processes=2).start(make_cell())
+    assert {name: given[name] for name in names} == dict.fromkeys(names, "1")
+    assert given["PATH"] == os.environ["PATH"]
 
 
 @pytest.mark.parametrize("signal_first", [True, False])
