@@ -107,7 +107,8 @@ def test_metaworld_can_be_looked_at_and_is_not_upside_down() -> None:
     assert heights[1] < heights[0] - 2
 
 
-def test_the_next_report_shows_the_film(trained: Trained) -> None:
+def test_the_next_report_shows_the_film(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.figures.study.FIGURES", {})
     folder = trained()
     play(only(folder), "cartpole-swingup")
     page = write(folder.path).read_text()
