@@ -16,7 +16,7 @@ from suites.errors import EnvError
 from suites.spec import Episode, Stream
 from suites.vector import VectorEnv
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "evaluation_seed"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,11 @@ TUNING_OFFSET = 1_000_000
 """Tuning draws its evaluation episodes from its own stream, this far from the seeds it trains on."""
 
 
+def evaluation_seed(cell: Cell) -> tuple[Stream, int]:
+    """Stream and base seed of the episodes that ``cell`` is evaluated on; it trains on none of them."""
+    return ("tune", cell.seed + TUNING_OFFSET) if cell.stream == "tune" else ("evaluate", cell.seed)
+
+
 class Evaluator:
     """Plays the same episodes at every call: exactly ``cell.evaluation.episodes`` of each task, held-out ones too."""
 
@@ -34,8 +39,7 @@ class Evaluator:
         self.cell = cell
         num_tasks = len(cell.evaluated)
         replicas = min(cell.evaluation.episodes, max(1, MAX_ENVS // num_tasks))
-        stream: Stream = "tune" if cell.stream == "tune" else "evaluate"
-        seed = cell.seed + TUNING_OFFSET if cell.stream == "tune" else cell.seed
+        stream, seed = evaluation_seed(cell)
         self.env = VectorEnv(
             cell.evaluated,
             num_tasks * replicas,

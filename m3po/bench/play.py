@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from m3po.api import Agent
 from m3po.bench.checkpoints import Checkpoints
+from m3po.bench.evaluate import evaluation_seed
 from m3po.bench.records import Cell, CellEntry
 from m3po.bench.store import CellFolder, StoreError, explained, write_json
 from m3po.bench.study import StudyFolder, check_names
@@ -117,7 +118,7 @@ def play(folder: CellFolder, task_name: str, *, episode: int = 0, device: str = 
         raise EnvError(f"tasks of the family {task.family!r} show no pictures, so {task_name!r} cannot be filmed")
     try:
         agent, env_step = _trained(folder, cell, spec, device)
-        seed = EpisodeSeed("tune" if cell.stream == "tune" else "evaluate", cell.seed, task.name, episode)
+        seed = EpisodeSeed(*evaluation_seed(cell), task.name, episode)
         video = folder.path / VIDEOS / f"{task_name}-{episode}.mp4"
         with explained("create", video.parent):
             video.parent.mkdir(exist_ok=True)

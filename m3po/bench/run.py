@@ -57,9 +57,8 @@ def run_cell(
         status = folder.status(cell.budget.env_steps)
         if status.state in FINAL:
             return status
-        heartbeat = Heartbeat(folder, cell, watchdog)
-        heartbeat.start()
-        state, message = _outcome(folder, cell, heartbeat, device, num_processes, stop or StopRequest())
+        with Heartbeat(folder, cell, watchdog) as heartbeat:
+            state, message = _outcome(folder, cell, heartbeat, device, num_processes, stop or StopRequest())
         return heartbeat.finish(state, message)
 
 

@@ -15,7 +15,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from m3po.api import PARAMETERS, UPDATES, Agent, Carry, Diagnosed, Metrics
 from m3po.bench.checkpoints import Checkpoint, Checkpoints, load_tree, save_tree
@@ -230,7 +231,7 @@ class CellSession:
 
 
 class Heartbeat:
-    """Rewrites the cell's status about once a second while the loop runs, however long one update takes.
+    """Rewrites the cell's status about once a second inside its ``with``, however long one update takes.
 
     ``watchdog``: ends this process, with the stacks of its threads on standard error, when an environment takes more
     than :data:`HANG_SECONDS` for one step. They are counted in beats and in processor time, not by the clock: a process
@@ -250,22 +251,26 @@ class Heartbeat:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def start(self) -> None:
-        """Begin to beat."""
+    def __enter__(self) -> Self:
         if self._watchdog:
             faulthandler.register(HANG_SIGNAL, all_threads=True, chain=True)
         self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._watchdog:
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     def watch(self, session: CellSession) -> None:
         """Report on ``session``, which is about to begin its loop."""
         self._session = session
 
     def finish(self, state: State, message: str = "") -> CellStatus:
-        """Stop beating and write the last status, which is returned. Raises :class:`StoreError`."""
-        self._over.set()
-        self._thread.join()
-        if self._watchdog:
-            signal.setitimer(signal.ITIMER_PROF, 0)
+        """Write the last status, behind the last beat; it is returned. Raises :class:`StoreError`."""
         status = self.status(state, message)
         self._folder.write_status(status)
         return status

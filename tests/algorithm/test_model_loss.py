@@ -33,18 +33,6 @@ def test_the_consistency_loss_trains_the_dynamics(spec: EnvSpec) -> None:
     assert gradients(model.dynamics_net) > 0
 
 
-def test_detaching_the_prediction_instead_of_the_target_would_train_nothing(spec: EnvSpec) -> None:
-    """The wrong version: the target keeps its gradient and the prediction loses it."""
-    _, model, batch = loss_and_model(spec)
-    task, online = batch["task"][0], None
-    online = TaskModel(model, task, torch.full((6,), 0.99), terminates=False)
-    z = model.encode(batch["observation"][0], task)
-    predicted = model.dynamics(z, batch["action"][0], online.embedding)
-    target = model.encode(batch["next_observation"][0], task)
-    ((predicted.detach() - target) ** 2).mean().backward()
-    assert gradients(model.dynamics_net) == 0
-
-
 def test_the_target_latent_carries_no_gradient(spec: EnvSpec) -> None:
     loss, _, _ = loss_and_model(spec)
     assert not loss.latents.requires_grad

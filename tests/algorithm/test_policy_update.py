@@ -213,6 +213,47 @@ def test_the_termination_head_is_read_from_the_iteration_after_it_was_trained(sp
     assert agent._size() - unused == sum(p.numel() for p in agent.model.termination_net.parameters())
 
 
+def improved(agent: M3PO, kls: list[float], monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, float], list[float]]:
+    """An update on fresh data whose minibatches have these ``kls``: its metrics, and each minibatch's penalty."""
+    assert agent.fresh is not None
+    penalties: list[float] = []
+    policy_loss = agent.fresh._policy_loss
+
+    def measured(batch: Any, beta: float, penalty: float, *, terminates: bool) -> Any:
+        penalties.append(penalty)
+        loss = policy_loss(batch, beta, penalty, terminates=terminates)
+        return loss._replace(kl=torch.tensor(kls[len(penalties) - 1]))
+
+    monkeypatch.setattr(agent.fresh, "_policy_loss", measured)
+    for transition in rollout(agent, 2):
+        agent.observe(transition)
+    return agent.update(), penalties
+
+
+EPOCHS: dict[str, Any] = {"rollout_size": 8, "model_horizon": 1, "epochs": 2, "minibatches": 3, "kl_target": 0.02}
+
+
+@pytest.mark.parametrize(("kl", "steps"), [(0.031, 3), (0.029, 6)])
+def test_the_clipped_form_ends_its_epochs_where_the_policy_has_gone_too_far(
+    spec: EnvSpec, monkeypatch: pytest.MonkeyPatch, kl: float, steps: int
+) -> None:
+    # 1.5 × 0.02 is 0.03; the minibatch that finds it, the fourth of two epochs of three, is not learned from
+    agent = M3PO(spec, tiny(**{**FRESH, **EPOCHS}), seed=0, device="cpu")
+    metrics, _ = improved(agent, [0.0, 0.0, 0.0, kl, 0.0, 0.0], monkeypatch)
+    assert agent.fresh is not None
+    assert (agent.actor_optimizer.steps, agent.fresh.optimizer.steps) == (steps, steps)
+    assert metrics.get("kl_stop") == (1.0 if steps < 6 else None)
+
+
+def test_the_penalty_on_fresh_data_follows_the_policy(spec: EnvSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    # from 1: × 1.5 above 0.03, ÷ 1.5 below 0.0133, else as it was; it goes on where it is, in the next iteration too
+    agent = M3PO(spec, tiny(**{**FRESH, **EPOCHS, "trust_region": "kl"}), seed=0, device="cpu")
+    metrics, penalties = improved(agent, [0.031, 1.0, 0.02, 0.02, 0.0, 0.04], monkeypatch)
+    assert penalties == pytest.approx([1, 1.5, 2.25, 2.25, 2.25, 1.5])
+    assert metrics["kl_penalty"] == agent.penalty == pytest.approx(2.25)
+    assert "kl_stop" not in metrics
+
+
 def test_a_plan_moves_on_by_one_step_and_begins_anew_with_an_episode(spec: EnvSpec) -> None:
     agent = M3PO(spec, tiny(horizon=3), seed=0, device="cpu")
     observation = np.zeros((2, spec.observation_size), np.float32)

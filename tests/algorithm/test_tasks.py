@@ -12,7 +12,6 @@ from m3po.algorithm.agent import M3PO
 from m3po.algorithm.config import M3POConfig
 from m3po.algorithm.losses import model_loss, replayed_policy_loss
 from m3po.api import EnvSpec
-from m3po.kit.normalize import PercentileScale
 
 from .conftest import make_batch, make_spec, tiny
 from .test_policy_update import rollout
@@ -68,14 +67,6 @@ def test_the_order_of_tasks_changes_no_loss() -> None:
         )
         losses.append([loss.total.item() for loss in (model, policy)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-
-
-def test_a_task_with_large_returns_does_not_scale_the_others() -> None:
-    scale = PercentileScale(2)
-    returns = torch.linspace(0, 1, 101)
-    scale.update(torch.cat([10 * returns, 1000 * returns]), torch.tensor([0] * 101 + [1] * 101))
-    # The 5-95 % range of a uniform spread is 0.9 of it.
-    torch.testing.assert_close(scale.scale(torch.tensor([0, 1])), torch.tensor([9.0, 900.0]))
 
 
 def test_the_bonus_lasts_as_many_steps_of_each_trained_task_as_of_one_alone() -> None:

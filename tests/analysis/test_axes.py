@@ -109,6 +109,24 @@ def test_a_run_that_ends_earlier_keeps_its_score(tmp_path: Path) -> None:
     assert np.interp(50, scores.steps, scores.curves[1, 0]) == pytest.approx(0.5)
 
 
+def test_a_diverged_run_is_zero_along_an_axis_from_its_last_evaluation_on(tmp_path: Path) -> None:
+    """Nobody knows after how many seconds or updates it diverged; one that never told its updates did so from 0 on."""
+    study = Synthetic(tmp_path, tasks=TASKS[:1], agents=["m3po"], score=lambda agent, seed, task, fraction: fraction)
+    folder = study.write()
+    study.write_cell(study.cells[1], state="diverged", last=6_200)  # evaluated after 60 of 62 seconds
+    for cell in (study.cells[0], study.cells[2]):
+        path = folder / cell["id"] / "evaluations.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**row, "updates": row["env_step"] / 10}) + "\n" for row in rows))
+    seconds, updates = (agent_scores(load(folder), "m3po", axis=axis) for axis in ("seconds", "updates"))
+    assert seconds.steps.tolist() == list(range(0, 101, 10))
+    np.testing.assert_allclose(seconds.curves[1, 0], [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0, 0, 0, 0, 0], atol=1e-12)
+    assert updates.steps.tolist() == list(range(0, 1001, 100))
+    assert updates.curves[1, 0].tolist() == [0] * 11
+    for scores in (seconds, updates):
+        assert scores.final[:, 0].tolist() == [1, 0, 1]
+
+
 def test_area_worst_task_and_domains(tmp_path: Path) -> None:
     skill = {"walker-walk": 0.8, "walker-run": 0.4, "cheetah-run": 0.6}
     study = Synthetic(tmp_path, tasks=TASKS, score=lambda agent, seed, task, fraction: skill[task] * fraction)

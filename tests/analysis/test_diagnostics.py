@@ -14,6 +14,7 @@ from analysis.diagnostics import DIAGNOSTICS, METRICS, POINTS, Insides
 from analysis.frame import load
 from analysis.report.study import document, write
 from analysis.summary import summarise
+from tests.analysis.conftest import DrawOnly
 from tests.analysis.synthetic import SUCCESS, Synthetic, diagnostic, dump_lines
 
 CELL = "joint.ppo.s{}.1a2b3c4d"
@@ -228,7 +229,8 @@ def test_the_newest_values_stand_in_the_json(joint: Synthetic) -> None:
     assert found["alike"]["values"][2] == [0.0, 0.25, 1.0]
 
 
-def test_a_report_has_a_part_for_it_before_what_it_cost(joint: Synthetic) -> None:
+def test_a_report_has_a_part_for_it_before_what_it_cost(joint: Synthetic, draw_only: DrawOnly) -> None:
+    draw_only()
     joint.write_insides({"gap": "task", "error": "task horizon", "alike": "task task", "heat": ""})
     page = write(joint.folder)
     for text in (page.read_text(), (page.parent / "report.md").read_text()):
@@ -240,7 +242,8 @@ def test_a_report_has_a_part_for_it_before_what_it_cost(joint: Synthetic) -> Non
         assert f"](figures/{name}.png)" in (page.parent / "report.md").read_text()
 
 
-def test_a_report_without_it_has_no_such_part(joint: Synthetic) -> None:
+def test_a_report_without_it_has_no_such_part(joint: Synthetic, draw_only: DrawOnly) -> None:
+    draw_only()
     joint.write_insides({"heat": ""})
     write(joint.folder)
     for path in joint.folder.glob("*/*s.jsonl"):

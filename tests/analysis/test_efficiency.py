@@ -98,6 +98,17 @@ def test_speedup_interval_is_censored_where_a_resample_never_arrives() -> None:
     assert speedup_text(found) == "3.00× [not reached, 4.50]"
 
 
+@pytest.mark.parametrize(("own", "theirs", "low", "high"), [(0.0, 0.4, 0, 4.5), (0.4, 0.0, 0, 4.5), (0.4, 0.4, 3, 3)])
+def test_speedup_interval_is_as_wide_as_the_one_with_fewer_runs_asks(
+    own: float, theirs: float, low: float, high: float
+) -> None:
+    """The resamples of the test before, 0, 3 and 4.5: without tails all of them, with 0.4 the middle one."""
+    a, b = straight("a", 0.0, 0.5, 0.55, 0.6, spread=0.5), np.array([0.0, 0.1, 0.3, 0.5])
+    found = speedup(replace(a, tail=own), Curve("b", STEPS, b, np.stack([b] * 3), theirs))
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
 def test_a_reference_that_did_not_learn_is_no_yardstick() -> None:
     flat, noisy = straight("flat", 0.2, 0.3, 0.1, 0.2), straight("noisy", 0.1, 0.1, 0.1, 0.11)
     assert speedup(straight("a", 0.0, 0.5, 0.5, 0.5), flat) is None

@@ -11,6 +11,7 @@ from analysis.frame import load
 from analysis.integrity import checks, missing, notes
 from analysis.report.study import write
 from analysis.scores import agent_scores
+from tests.analysis.conftest import DrawOnly
 from tests.analysis.synthetic import SUCCESS, Synthetic
 
 PPO = "cartpole-swingup.ppo.s{}.1a2b3c4d"
@@ -109,8 +110,9 @@ def test_a_cell_that_another_version_went_on_with_is_told(study: Synthetic) -> N
     assert found["The cells were made with 2 versions of torch: 2.12.0, 2.13.0."] is False
 
 
-def test_cells_made_by_two_forms_of_an_agents_code_are_told(study: Synthetic) -> None:
+def test_cells_made_by_two_forms_of_an_agents_code_are_told(study: Synthetic, draw_only: DrawOnly) -> None:
     """A researcher's own agent changes more often than its version."""
+    draw_only()
     for seed, source in enumerate(("ab12", "cd34")):
         code = {"package": "my-agents", "version": "1.0", "source": source}
         row = {"env_step": 0, "commit": "c0ffee", "dirty": False, "agent": code}
@@ -124,7 +126,8 @@ def test_cells_made_by_two_forms_of_an_agents_code_are_told(study: Synthetic) ->
     assert f"ppo is that of {both[0]}." in page
 
 
-def test_what_planned_a_cell_is_not_taken_for_what_made_it(study: Synthetic) -> None:
+def test_what_planned_a_cell_is_not_taken_for_what_made_it(study: Synthetic, draw_only: DrawOnly) -> None:
+    draw_only()
     for cell in study.cells[:2]:
         (study.folder / cell["id"] / "starts.jsonl").unlink()
     sentence = "2 cells planned by commit c0ffee; what did the work was not recorded."

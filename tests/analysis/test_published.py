@@ -13,6 +13,7 @@ from analysis.report.study import render
 from analysis.report.tables import protocols, published
 from analysis.study import Protocol, Study, Task
 from analysis.summary import summarise
+from tests.analysis.conftest import DrawOnly
 from tests.analysis.synthetic import RETURN, Synthetic
 
 DMC = Protocol("dmc-1000", 2, 500, "return", 0, 1000)
@@ -142,7 +143,8 @@ def test_every_source_says_whose_it_is_and_under_what_licence() -> None:
         assert all(measure["about"] for measure in source.measures.values())
 
 
-def test_a_report_shows_comparable_curves_beside_and_the_others_apart(tmp_path: Path) -> None:
+def test_a_report_shows_comparable_curves_beside_and_the_others_apart(tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only("published", "published_apart")
     summary = summarise(load(Synthetic(tmp_path, family="dm_control", env_steps=100_000, every=10_000).write()))
     files = render(summary)
     assert {"figures/published.svg", "figures/published_apart.svg"} <= set(files)

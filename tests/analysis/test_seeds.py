@@ -33,6 +33,13 @@ def test_the_width_is_that_of_student_for_normal_scores() -> None:
             assert found.high - found.low == pytest.approx(expected, rel=0.15)
 
 
+def test_what_few_runs_hide_of_the_spread_is_made_up_for() -> None:
+    # of three runs at 0, 1 and 2, one pair in nine is twice the lowest: the interval of two runs, one degree of
+    # freedom, reaches as far, and from the estimate, 1, by √(3/2) farther
+    of_two = predict(agent("a", np.array([[0.0], [1.0], [2.0]])))[0]
+    assert (of_two.seeds, of_two.low, of_two.high) == (2, pytest.approx(1 - 1.5**0.5), pytest.approx(1 + 1.5**0.5))
+
+
 def test_more_seeds_narrower_intervals() -> None:
     scores = agent("a", np.random.default_rng(0).normal(0.5, 0.1, (3, 4)))
     for whole_runs in (False, True):

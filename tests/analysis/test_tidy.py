@@ -14,6 +14,7 @@ from analysis.report.study import document, render, write_summary
 from analysis.study import ResultsError
 from analysis.summary import summarise
 from analysis.tidy import from_frame, read_csv
+from tests.analysis.conftest import DrawOnly
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +62,8 @@ def test_bounds_may_differ_from_task_to_task() -> None:
     np.testing.assert_allclose(scores.final[0], [0.15, 0.1])  # 150 of 0 to 1000; of 100 to 600
 
 
-def test_final_scores_need_no_steps() -> None:
+def test_final_scores_need_no_steps(draw_only: DrawOnly) -> None:
+    draw_only()
     final = table().query("env_step == 100").drop(columns="env_step")
     summary = summarise(from_frame(final, bounds=(0, 1000)))
     assert summary.aggregates["a"]["mean"].estimate == pytest.approx(0.25)
@@ -167,7 +169,7 @@ def test_an_agent_that_joins_with_more_seeds_changes_no_other_number(joint: bool
     two = pd.concat([noisy("a", range(5), 0), noisy("b", range(5), 1)])
     before, after = (
         summarise(from_frame(frame, bounds=(0, 1000), joint=joint))
-        for frame in (two, pd.concat([two, noisy("c", range(8), 2)]))
+        for frame in (two, pd.concat([noisy("c", range(8), 2), two]))
     )
     assert {item.value for item in before.improvements} <= {item.value for item in after.improvements}
     for agent in before.agents:
@@ -195,7 +197,8 @@ def test_runs_of_other_seeds_have_nothing_in_common() -> None:
     assert apart.high > 0.8
 
 
-def test_a_file_is_named_after_itself_and_its_columns_as_other_tools_do(tmp_path: Path) -> None:
+def test_a_file_is_named_after_itself_and_its_columns_as_other_tools_do(tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only()
     path = tmp_path / "mine.csv.gz"
     table().rename(columns={"agent": "algorithm", "env_step": "global_step", "task": "env_id"}).to_csv(path)
     results = read_csv(path, bounds=(0, 1000))
@@ -268,8 +271,9 @@ def test_a_file_that_is_no_table_is_refused_in_a_sentence(tmp_path: Path, conten
 
 
 def test_the_documented_example_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], draw_only: DrawOnly
 ) -> None:
+    draw_only()
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "analysis.md").read_text(), re.DOTALL):

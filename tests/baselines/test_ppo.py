@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from baselines.ppo.agent import PPO, _Batch
 from baselines.ppo.config import PPOConfig
@@ -93,6 +95,25 @@ def test_first_gradient_step_has_a_ratio_of_one() -> None:
     assert metrics["entropy"] == pytest.approx(2 * ENTROPY, rel=1e-6)
     assert metrics["learning_rate"] == 3e-4
     assert metrics["updates"] == 1
+
+
+def test_a_critic_in_a_thread_beside_learns_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = []
+    for wide, in_main in ((math.inf, True), (0, False)):
+        monkeypatch.setattr("baselines.ppo.agent._WIDE", wide)
+        agent = tiny(epochs=3, minibatch_size=4)
+        seen, gradient = set(), agent._critic_gradient
+
+        def noted(minibatch: _Batch, seen: set[bool] = seen, gradient: Any = gradient) -> Tensor:
+            seen.add(threading.current_thread() is threading.main_thread())
+            return gradient(minibatch)
+
+        monkeypatch.setattr(agent, "_critic_gradient", noted)
+        feeder = Feeder(agent)
+        metrics = [feeder.step(reward=float(t)) for t in range(8)][3::4]
+        assert seen == {in_main}
+        learned.append((metrics, [p.tolist() for p in agent.model.parameters()]))
+    assert learned[0] == learned[1]
 
 
 def test_log_prob_is_that_of_the_policy_that_acted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from tests.bench.conftest import Cli, evaluation_rows
 
 WriteSuite = Callable[..., Path]
 Call = Callable[..., tuple[int, str, str]]
+FIGURES = "analysis.figures.study.FIGURES"
+"""None are drawn where a test reads the rest of a report: that takes seconds."""
 
 
 @pytest.fixture
@@ -142,8 +144,9 @@ def test_one_process_at_a_time_writes_the_report_beside_its_results(
 
 
 def test_a_report_that_cannot_be_written_does_not_decide_how_a_run_ended(
-    call: Call, write_suite: WriteSuite, tmp_path: Path
+    call: Call, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(FIGURES, {})
     suite = write_suite(budget="{env_steps: 8, num_envs: 4}")
     assert call("run", suite, "--no-report")[0] == 0
     (tmp_path / "results" / "tiny" / "report").write_text("a file, not a folder")
@@ -164,21 +167,24 @@ def test_a_failed_cell_ends_in_1_and_is_explained(cli: Cli, write_suite: WriteSu
     )
 
 
-def test_some_of_the_cells_are_planned_and_run(cli: Cli, write_suite: WriteSuite) -> None:
+def test_some_of_the_cells_are_planned_and_run(
+    call: Call, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FIGURES, {})
     suite = write_suite(
         tasks="{family: toy, names: [toy-reach, toy-terminate]}", agents="{nudge: {}, random: {}}", seeds="2"
     )
     chosen = ["--agent", "random", "--task", "toy-reach", "--seed", "1"]
     expected = [("random", ["toy-reach"], 1)]
     for command, state in (("plan", "pending"), ("run", "done")):
-        done = cli(command, suite, *chosen, "--json")
-        cells = json.loads(done.stdout)["cells"]
+        code, out, _ = call(command, suite, *chosen, "--json")
+        cells = json.loads(out)["cells"]
         assert [(cell["agent"], cell["tasks"], cell["seed"]) for cell in cells] == expected
         assert {cell["state"] for cell in cells} == {state}
-        assert done.returncode == 0
-    everything = json.loads(cli("status", suite, "--json").stdout)["cells"]
+        assert code == 0
+    everything = json.loads(call("status", suite, "--json")[1])["cells"]
     assert sorted(cell["state"] for cell in everything) == ["done"] + 7 * ["pending"]
-    report = (cli.folder / "results" / "tiny" / "report" / "report.md").read_text()
+    report = (tmp_path / "results" / "tiny" / "report" / "report.md").read_text()
     assert "toy-terminate.random.s1" in report, "what is missing of the whole study"
 
 
@@ -296,7 +302,10 @@ def test_a_full_disk_fails_the_cell_and_the_same_command_goes_on(
     assert [row["env_step"] for row in evaluation_rows(cell)] == [step for step in range(0, 401, 100) for _ in range(3)]
 
 
-def test_a_table_from_elsewhere_is_reported_beside_it(tmp_path: Path, call: Call) -> None:
+def test_a_table_from_elsewhere_is_reported_beside_it(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FIGURES, {})
     rows = [f"{agent},t,{seed},{score + seed}" for agent, score in (("a", 10), ("b", 20)) for seed in range(3)]
     (tmp_path / "mine.csv").write_text("\n".join(["agent,task,seed,return", *rows]) + "\n")
     code, printed, _ = call("report", "mine.csv", "--low", "0", "--high", "100")

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from analysis.report.study import write
+from analysis.frame import load
+from analysis.report.study import document
+from analysis.summary import summarise
 from m3po.bench.pack import pack
 from m3po.bench.records import CellStatus
 from m3po.bench.store import CellFolder, StoreError
@@ -51,8 +53,7 @@ def state(cell: Path, to: str) -> None:
 
 
 def report_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((write(folder).parent / "report.json").read_text())
-    return found
+    return document(summarise(load(folder)))
 
 
 def test_an_earlier_file_in_the_study_itself_is_not_packed(study: StudyFolder) -> None:
@@ -70,7 +71,9 @@ def test_what_is_unpacked_gives_the_same_report(study: StudyFolder, tmp_path: Pa
 
 
 def test_checkpoints_films_and_reports_stay_behind(study: StudyFolder, tmp_path: Path) -> None:
-    write(study.path)
+    (study.path / "report" / "figures").mkdir(parents=True)
+    for name in ("report.html", "figures/profiles.svg"):
+        (study.path / "report" / name).touch()
     kinds = {name.rpartition("/")[2] for name in names(pack(study, tmp_path / "a.tar.xz").path)}
     assert kinds == {"study.json", "cell.json", "status.json", "evaluations.jsonl"}
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from suites.catalog import load_suite
 from suites.errors import EnvError, SuiteError
 from suites.families import Pictured, family
 from suites.seeding import EpisodeSeed
+from suites.spec import Stream
 from suites.vector import env_spec
 from tests.bench.conftest import evaluation_rows
 
@@ -51,12 +53,15 @@ def renderer(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(plugin: Path, write_suite: Callable[..., Path], tmp_path: Path) -> Trained:
     """The folder of a small study, run."""
 
-    def make(tasks: str = "{family: dm_control, names: [cartpole-swingup]}", **lines: str) -> StudyFolder:
+    def make(
+        tasks: str = "{family: dm_control, names: [cartpole-swingup]}", stream: Stream = "train", **lines: str
+    ) -> StudyFolder:
         rules = "{name: short, action_repeat: 2, decisions: 12, score: return, low: 0, high: 24}"
         suite = write_suite(tasks=f"{tasks}\nprotocol: {rules}", budget="{env_steps: 100, num_envs: 2}", **lines)
         study = build_study(load_suite(str(suite)))
         folder = StudyFolder(tmp_path / "results" / study.suite.name)
-        for cell in folder.create(study, {}):
+        cells = tuple(cell.model_copy(update={"stream": stream}) for cell in study.cells)
+        for cell in folder.create(replace(study, cells=cells), {}):
             assert run_cell(cell.path) is not None
         return folder
 
@@ -68,8 +73,9 @@ def only(folder: StudyFolder) -> CellFolder:
     return CellFolder(folder.path / entry.id)
 
 
-def test_what_is_filmed_is_the_episode_that_was_evaluated(trained: Trained) -> None:
-    cell = only(trained())
+@pytest.mark.parametrize("stream", ["train", "tune"])
+def test_what_is_filmed_is_the_episode_that_was_evaluated(trained: Trained, stream: Stream) -> None:
+    cell = only(trained(stream=stream))
     played = play(cell, "cartpole-swingup", episode=2)
     (row,) = (row for row in evaluation_rows(cell.path) if row["episode"] == 2 and row["env_step"] == played.env_step)
     assert played.episode_return == pytest.approx(row["return"], rel=1e-6)
@@ -101,7 +107,8 @@ def test_metaworld_can_be_looked_at_and_is_not_upside_down() -> None:
     assert heights[1] < heights[0] - 2
 
 
-def test_the_next_report_shows_the_film(trained: Trained) -> None:
+def test_the_next_report_shows_the_film(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.figures.study.FIGURES", {})
     folder = trained()
     play(only(folder), "cartpole-swingup")
     page = write(folder.path).read_text()
@@ -186,6 +193,7 @@ import numpy as np
 from suites.catalog import load_suite
 from suites.families import family
 from suites.seeding import EpisodeSeed
+from suites.spec import Stream
 (task,) = (task for task in load_suite("quick").tasks if task.name == "drawer-open-v3")
 env = family("metaworld").make(task)
 env.reset(EpisodeSeed("evaluate", 0, task.name, 0))

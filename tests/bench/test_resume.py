@@ -50,7 +50,7 @@ def test_killing_worker_and_scheduler_changes_no_row(cli: Cli, write_suite: Writ
     wait_for(lambda: _env_step(killed) >= 120, what="training")
     worker = CellFolder(_cells(killed)[0]).status().pid
     os.kill(worker, signal.SIGKILL)
-    out, _ = scheduler.communicate(timeout=20)
+    out, _ = scheduler.communicate(timeout=60)
     assert scheduler.returncode == 1
     assert "killed, most likely for lack of memory" in out
 
@@ -82,7 +82,7 @@ def test_ctrl_c_once_checkpoints_and_the_next_run_goes_on(cli: Cli, write_suite:
     results = tmp_path / "results"
     wait_for(lambda: _env_step(results) >= 20, what="training")
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "interrupted: 0 of 3 cells are finished" in out
     states = [CellFolder(cell).live_status().state for cell in _cells(results)]
@@ -92,13 +92,13 @@ def test_ctrl_c_once_checkpoints_and_the_next_run_goes_on(cli: Cli, write_suite:
 
 
 def test_ctrl_c_twice_ends_everything_at_once(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
-    process = cli.start("run", write_suite(agents="{nudge: {pause: 30}}"))
+    process = cli.start("run", write_suite(agents="{nudge: {pause: 300}}"))
     cell = wait_for(lambda: _running_cell(tmp_path / "results"), what="the cell")
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     assert any("Ctrl-C again" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 3
     assert not cell.is_held(), "the worker lives on"
     assert cell.live_status().state == "preempted"
@@ -166,7 +166,7 @@ def test_a_signal_to_the_whole_group_leaves_a_checkpoint(
     """As systemd ends a service, and Slurm a job or warns it of its end."""
     results = tmp_path / "results"
     process = cli.start("run", write_suite(agents=UPDATES_TAKE, evaluation="{every: 400, episodes: 1}"))
-    wait_for(lambda: _env_step(results) > 0, seconds=60, what="training")
+    wait_for(lambda: _env_step(results) > 0, what="training")
     os.kill(CellFolder(_cells(results)[0]).status().pid, number)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -186,7 +186,7 @@ def test_a_signal_before_any_cell_runs_is_an_interruption_too(
         process = cli.start("run", write_suite(), "--device", "cuda")
     finally:
         signal.signal(signal.SIGHUP, before)
-    wait_for(asked.exists, seconds=60, what="the question for a GPU")
+    wait_for(asked.exists, what="the question for a GPU")
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 3, err
@@ -196,7 +196,7 @@ def test_a_signal_before_any_cell_runs_is_an_interruption_too(
 def test_a_reader_that_is_gone_changes_nothing(cli: Cli, write_suite: WriteSuite, tmp_path: Path) -> None:
     results = tmp_path / "results"
     process = cli.start("run", write_suite(agents=UPDATES_TAKE, evaluation="{every: 400, episodes: 1}"))
-    wait_for(lambda: _env_step(results) > 0, seconds=60, what="training")
+    wait_for(lambda: _env_step(results) > 0, what="training")
     assert process.stdout is not None
     process.stdout.close()
     process.send_signal(signal.SIGINT)
@@ -234,7 +234,7 @@ def test_a_closed_terminal_leaves_a_checkpoint(cli: Cli, write_suite: WriteSuite
             os.read(ours, 65536)  # a terminal takes no more before it is read
         return _env_step(results) > 0
 
-    wait_for(trains, seconds=60, what="training")
+    wait_for(trains, what="training")
     os.close(ours)
     assert process.wait(60) == 3
     _stopped_cell(results)
@@ -247,7 +247,7 @@ def test_nohup_outlives_its_terminal(cli: Cli, write_suite: WriteSuite, tmp_path
         process = cli.start("run", write_suite(agents=SLOW), "--no-report")
     finally:
         signal.signal(signal.SIGHUP, before)
-    wait_for(lambda: _env_step(results) > 0, seconds=60, what="training")
+    wait_for(lambda: _env_step(results) > 0, what="training")
     process.send_signal(signal.SIGHUP)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0, out

@@ -5,14 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +33,8 @@ from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
 from suites.seeding import EpisodeSeed
-from suites.toy import Terminate
+from suites.spec import Stream
+from suites.toy import Reach, Terminate
 from tests.bench.conftest import ROOT, evaluation_rows, metric_rows, wait_for
 
 MakeCell = Callable[..., CellFolder]
@@ -38,9 +44,10 @@ MakeCell = Callable[..., CellFolder]
 def make_cell(plugin: Path, write_suite: Callable[..., Path], tmp_path: Path) -> MakeCell:
     """The folder of the first cell of the small suite, with keys replaced."""
 
-    def make(results: str = "results", **lines: str) -> CellFolder:
+    def make(results: str = "results", stream: Stream = "train", **lines: str) -> CellFolder:
         study = build_study(load_suite(str(write_suite(**lines))))
-        return StudyFolder(tmp_path / results / study.suite.name).create(study, {})[0]
+        cell = study.cells[0].model_copy(update={"stream": stream})
+        return StudyFolder(tmp_path / results / study.suite.name).create(replace(study, cells=(cell,)), {})[0]
 
     return make
 
@@ -120,6 +127,25 @@ def test_exactly_the_stated_episodes_where_they_end_early(make_cell: MakeCell) -
     assert len({row["length"] for row in rows}) > 1
 
 
+@pytest.mark.parametrize(
+    ("stream", "begun"), [("train", {("train", 0), ("evaluate", 0)}), ("tune", {("tune", 0), ("tune", 1_000_000)})]
+)
+def test_no_episode_is_both_trained_and_evaluated_on(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch, stream: Stream, begun: set[tuple[str, int]]
+) -> None:
+    seen: set[tuple[str, int]] = set()
+    reset = Reach.reset
+
+    def noted(self: Reach, seed: EpisodeSeed) -> Any:
+        seen.add((seed.stream, seed.base))
+        return reset(self, seed)
+
+    monkeypatch.setattr(Reach, "reset", noted)
+    folder = make_cell(stream=stream)
+    assert run_cell(folder.path) is not None
+    assert seen == begun
+
+
 def test_metrics_are_evenly_spaced_means(make_cell: MakeCell) -> None:
     folder = make_cell()
     assert run_cell(folder.path) is not None
@@ -143,6 +169,7 @@ def test_what_an_agent_says_of_itself_is_kept_with_each_evaluation(make_cell: Ma
     assert all(row["values"][0] is None and isinstance(row["values"][1], float) for row in rows)
 
 
+<<<<<<< HEAD
 def test_the_page_on_result_files_has_every_column_that_is_written(
     make_cell: MakeCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +198,29 @@ def test_the_page_on_result_files_has_every_column_that_is_written(
         names: dict[str, Any] = {}
         exec(code, names)
         assert len(names["rows"]) == rows
+=======
+def test_a_checkpoint_comes_with_every_evaluation_and_after_five_minutes(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = 0.0, []
+    record, write = session.CellSession.record, Checkpoints.write
+
+    def slow(self: session.CellSession, *arguments: Any) -> None:
+        nonlocal now
+        now += 20.0
+        record(self, *arguments)
+
+    def noted(self: Checkpoints, env_step: int, fill: Callable[[Path], None]) -> None:
+        written.append(env_step)
+        write(self, env_step, fill)
+
+    monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
+    monkeypatch.setattr(session.CellSession, "record", slow)
+    monkeypatch.setattr(Checkpoints, "write", noted)
+    assert run_cell(make_cell(evaluation="{every: 200, episodes: 1}").path) is not None
+    # by hand: a step of 4 environments takes 20 seconds, so more than 300 have gone by after 16 of them
+    assert written == [0, 64, 128, 192, 200, 264, 328, 392, 400]
+>>>>>>> w-tests
 
 
 @pytest.mark.parametrize("steps_before", [1, 37, 100])
@@ -362,6 +412,24 @@ def test_a_finished_cell_is_left_alone(make_cell: MakeCell) -> None:
     assert (folder.path / "evaluations.jsonl").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_no_heartbeat_is_left_behind(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] | None
+) -> None:
+    """However a cell ends that was run from Python: a thread left over would say that it runs."""
+
+    def train(*arguments: Any) -> None:
+        assert "heartbeat" in {thread.name for thread in threading.enumerate()}
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(run, "_train", train)
+    folder = make_cell()
+    with nullcontext() if error is None else pytest.raises(error):
+        assert run_cell(folder.path) is not None
+    assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_only_one_process_holds_a_cell(make_cell: MakeCell) -> None:
     folder = make_cell()
     with folder.held() as ours:
@@ -422,7 +490,7 @@ def test_signals_stop_a_worker_behind_a_checkpoint(make_cell: MakeCell, number: 
         signal.signal(signal.SIGHUP, before)
     wait_for(lambda: folder.status().env_step > 20)
     process.send_signal(number)
-    assert process.wait(timeout=10) == 3
+    assert process.wait(timeout=60) == 3
     status = folder.live_status()
     assert (status.state, status.message) == ("preempted", f"stopped by {number.name}; run again to go on")
     checkpoint = Checkpoints(folder.path / "checkpoints").newest()
@@ -440,8 +508,21 @@ def test_a_supervised_worker_stops_when_its_parent_is_gone(make_cell: MakeCell) 
     wait_for(lambda: folder.status().env_step > 20)
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(timeout=10) == 3
+    assert process.wait(timeout=60) == 3
     assert "scheduler is gone" in folder.live_status().message
+
+
+def test_a_worker_has_one_thread_whatever_the_terminal_says(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    for name in names:
+        monkeypatch.setenv(name, "8")
+    given: dict[str, str] = {}
+    monkeypatch.setattr(subprocess, "Popen", lambda command, *, env, **options: given.update(env))
+    LocalLauncher(slots=1, env_processes=2).start(make_cell())
+    assert {name: given[name] for name in names} == dict.fromkeys(names, "1")
+    assert given["PATH"] == os.environ["PATH"]
 
 
 @pytest.mark.parametrize("signal_first", [True, False])
@@ -451,7 +532,7 @@ def test_a_supervised_worker_stops_when_it_is_told_to_and_a_signal_beside_it_is_
     # both come within one update: a status shows the last one's end within a second
     folder = make_cell(agents="{nudge: {pause: 2}}")
     job = LocalLauncher(1).start(folder)
-    wait_for(lambda: folder.status().env_step > 4, seconds=60)
+    wait_for(lambda: folder.status().env_step > 4)
     asked = [job.stop, lambda: job.process.send_signal(signal.SIGTERM)]
     for ask in reversed(asked) if signal_first else asked:
         ask()

@@ -67,7 +67,7 @@ def database() -> Iterator[str]:
         yield f"postgresql+psycopg://tuner:secret@127.0.0.1:{port}/postgres"
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
         shutil.rmtree(folder)
 
 
@@ -78,7 +78,7 @@ def test_two_processes_share_a_search_in_postgres_and_a_kill_loses_nothing(
     arguments = ("tune", suite, "--trials", 2, "--env-steps", 120, "--jobs", 1, "--storage", database, "--json")
     killed, other = cli.start(*arguments), cli.start(*arguments)
     folder = tmp_path / "results" / "tiny" / "tuning" / "nudge"
-    wait_for(lambda: list(folder.glob("*/status.json")), seconds=60, what="a trial")
+    wait_for(lambda: list(folder.glob("*/status.json")), what="a trial")
     killed.kill()
     answer, errors = other.communicate(timeout=60)
     assert other.returncode == 0, errors
@@ -114,8 +114,8 @@ def test_the_dashboard_opens_a_search(cli: Cli, write_suite: WriteSuite, tmp_pat
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: answers(port), seconds=40, what="the dashboard's start")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=20) as response:
+        wait_for(lambda: answers(port), what="the dashboard's start")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=60) as response:
             studies = json.load(response)["study_summaries"]
     finally:
         process.kill()

@@ -275,7 +275,8 @@ def worker(env):
     return env._engines._engines[0]._workers[0]
 
 
-def test_a_dead_worker_is_replaced_and_nothing_of_the_results_changes():
+def test_a_dead_worker_is_replaced_and_nothing_of_the_results_changes(monkeypatch):
+    monkeypatch.setattr("suites.workers.REPLY_SECONDS", 120.0)
     with toys(num_processes=2) as env, toys() as undisturbed:
         env.reset(), undisturbed.reset()
         moves = actions(env, 40)
@@ -283,7 +284,7 @@ def test_a_dead_worker_is_replaced_and_nothing_of_the_results_changes():
         os.kill(worker(env)._process.pid, signal.SIGKILL)
         started = time.monotonic()
         played += play(env, moves[25:])
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60, "as if it were hung"
         assert env.restarts == 1
         assert_equal(played, play(undisturbed, moves))
         assert env.env_step == undisturbed.env_step
@@ -456,7 +457,7 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
         workers = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(workers) == 2
         parent.kill()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while any(map(running, workers)):
         assert time.monotonic() < until, "a worker lives on"
         time.sleep(0.05)

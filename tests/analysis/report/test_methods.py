@@ -9,6 +9,7 @@ from analysis.report.methods import paragraph
 from analysis.report.study import render
 from analysis.summary import summarise
 from analysis.tidy import from_frame
+from tests.analysis.conftest import DrawOnly
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
 
 
@@ -47,7 +48,8 @@ def test_a_joint_run_that_diverged_is_one_run(tmp_path: Path) -> None:
     assert "1 diverged run counts as 0 from the divergence on." in text
 
 
-def test_a_table_says_nothing_of_training_and_evaluation() -> None:
+def test_a_table_says_nothing_of_training_and_evaluation(draw_only: DrawOnly) -> None:
+    draw_only()
     rows = [
         {"agent": a, "task": "t", "seed": seed, "env_step": step, "score": step + seed}
         for a in ("a", "b")

@@ -11,6 +11,7 @@ import pytest
 
 from analysis.report.search import write as write_trials
 from analysis.report.study import write
+from tests.analysis.conftest import DrawOnly
 from tests.analysis.searches import write_search
 from tests.analysis.synthetic import Synthetic
 
@@ -100,7 +101,8 @@ def test_the_first_sentence_leads_to_its_cells(page: playwright.Page) -> None:
     assert page.locator("#cells tbody tr:visible").count() == 12  # two agents, two tasks, three seeds
 
 
-def test_the_trials_of_a_search_sort(browser: playwright.Browser, tmp_path: Path) -> None:
+def test_the_trials_of_a_search_sort(browser: playwright.Browser, tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only()
     page = browser.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))

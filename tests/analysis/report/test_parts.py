@@ -18,6 +18,7 @@ from analysis.report.methods import paragraph
 from analysis.report.study import document, write
 from analysis.summary import summarise
 from analysis.tidy import from_frame
+from tests.analysis.conftest import DrawOnly
 from tests.analysis.synthetic import RETURN, SUCCESS, Synthetic
 
 
@@ -35,7 +36,8 @@ def test_protocols_are_drawn_apart(tmp_path: Path) -> None:
     assert (found["runs"].tolist(), found["tasks"].tolist()) == ([3, 3], [1, 1])
 
 
-def test_engines_are_drawn_apart(tmp_path: Path) -> None:
+def test_engines_are_drawn_apart(tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only("by_protocol")
     study = Synthetic(tmp_path, tasks=(("reach-v3", SUCCESS), ("push-v3", SUCCESS)), engines={"push-v3": "envpool"})
     summary = summarise(load(study.write()))
     assert {(s.protocol, s.engine) for s in summary.by_measure} == {
@@ -84,7 +86,8 @@ def test_many_protocols_do_not_stand_in_one_row() -> None:
     assert len({panel.get_position().y0 for panel in panels}) == 3
 
 
-def test_a_study_of_one_protocol_has_no_such_part(tmp_path: Path) -> None:
+def test_a_study_of_one_protocol_has_no_such_part(tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only()
     study = Synthetic(tmp_path, tasks=(("reach-v3", SUCCESS),))
     summary = summarise(load(study.write()))
     assert summary.by_measure == []
@@ -101,7 +104,8 @@ def test_a_cell_measured_on_another_engine_shares_no_figure(tmp_path: Path) -> N
     assert other.reason == "task reach-v3 was measured under another engine (envpool) than the study's"
 
 
-def test_generalisation(tmp_path: Path) -> None:
+def test_generalisation(tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only("generalisation")
     study = Synthetic(
         tmp_path,
         agents=("m3po",),
@@ -125,7 +129,8 @@ def test_generalisation(tmp_path: Path) -> None:
     assert "Generalisation" in write(study.folder).read_text()
 
 
-def test_a_sweep_is_a_table_and_a_figure(tmp_path: Path) -> None:
+def test_a_sweep_is_a_table_and_a_figure(tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only("sweep")
     agents = ("m3po-num_envs-1", "m3po-num_envs-8", "ppo-num_envs-1")
     points = [
         {"agent": "m3po-num_envs-1", "base": "m3po", "value": 1},
@@ -154,7 +159,8 @@ def test_a_sweep_is_a_table_and_a_figure(tmp_path: Path) -> None:
     assert (study.folder / "report" / "figures" / "sweep.png").stat().st_size > 5_000
 
 
-def test_a_sweep_of_lists_is_a_table_and_a_figure(tmp_path: Path) -> None:
+def test_a_sweep_of_lists_is_a_table_and_a_figure(tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only("sweep")
     points = [{"agent": f"ppo-{n}", "base": "ppo", "value": [n, n]} for n in (32, 64)]
     study = Synthetic(tmp_path, agents=("ppo-32", "ppo-64"), sweep={"key": "agents.ppo.hidden", "points": points})
     study.write()

@@ -11,6 +11,7 @@ import pytest
 from analysis.figures.search import FIGURES
 from analysis.report import search as search_report
 from analysis.report import study as study_report
+from tests.analysis.conftest import DrawOnly
 from tests.analysis.report.test_study import Page, contents
 from tests.analysis.searches import write_search
 from tests.analysis.synthetic import Synthetic
@@ -58,7 +59,8 @@ def test_the_page_tells_cost_and_origin(page: Path) -> None:
     assert "cannot work: a reason" in text
 
 
-def test_names_stay_text(tmp_path: Path) -> None:
+def test_names_stay_text(tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only()  # figures name neither suite nor version
     page = search_report.write(write_search(tmp_path, suite=ODD, versions={ODD: "1"}))
     assert ODD not in page.read_text()
 
@@ -71,7 +73,8 @@ def test_a_search_that_has_just_begun_has_a_report(trials: int, sentence: str, t
     assert sentence in page.read_text()
 
 
-def test_a_studys_report_prints_what_tuning_took(tmp_path: Path) -> None:
+def test_a_studys_report_prints_what_tuning_took(tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only("tuning")
     study = Synthetic(tmp_path)
     folder = study.write()
     scores = [0.3, 0.5, 0.4]
