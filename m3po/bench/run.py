@@ -16,11 +16,12 @@ from types import FrameType
 from typing import Any
 
 from m3po.bench.evaluate import Evaluator
+from m3po.bench.heartbeat import Heartbeat
 from m3po.bench.interrupt import heeded
 from m3po.bench.loop import Diverged, Preempted, train
 from m3po.bench.provenance import gather
 from m3po.bench.records import FINAL, Cell, CellStatus, State
-from m3po.bench.session import CellSession, Heartbeat, StopRequest
+from m3po.bench.session import CellSession, StopRequest
 from m3po.bench.store import CellFolder, DiskFull, StoreError
 from m3po.registry import RegistryError, agent_class, agent_config
 from suites.errors import EnvError, SuiteError

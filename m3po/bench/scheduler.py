@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from m3po.bench.heartbeat import HANG_SIGNAL, HUNG
 from m3po.bench.interrupt import WISHES, Interrupt
 from m3po.bench.launch import Job, Launcher
 from m3po.bench.records import FINAL, CellStatus
 from m3po.bench.run import BUSY, EXIT_CODES, OUT_OF_SPACE
-from m3po.bench.session import HANG_SIGNAL, HUNG
 from m3po.bench.store import FREE_SPACE, CellFolder, StoreError
 
 __all__ = ["run_cells"]

@@ -10,10 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from m3po.bench.store import CellFolder
+from m3po.bench.study import StudyFolder, build_study
+from suites.catalog import load_suite
+from suites.spec import Stream
 
 ROOT = Path(__file__).parents[2]
 SUITE = """\
@@ -25,6 +31,8 @@ evaluation: {every: 100, episodes: 3}
 agents: {nudge: {}}
 seeds: 1
 """
+
+MakeCell = Callable[..., CellFolder]
 
 
 @pytest.fixture
@@ -74,6 +82,18 @@ def write_suite(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def make_cell(plugin: Path, write_suite: Callable[..., Path], tmp_path: Path) -> MakeCell:
+    """The folder of the first cell of the small suite, with keys replaced."""
+
+    def make(results: str = "results", stream: Stream = "train", **lines: str) -> CellFolder:
+        study = build_study(load_suite(str(write_suite(**lines))))
+        cell = study.cells[0].model_copy(update={"stream": stream})
+        return StudyFolder(tmp_path / results / study.suite.name).create(replace(study, cells=(cell,)), {})[0]
+
+    return make
 
 
 class Cli:

@@ -11,11 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,30 +23,13 @@ from m3po.bench import run, session
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.launch.local import LocalLauncher
-from m3po.bench.loop import Clock
 from m3po.bench.run import OUT_OF_SPACE, run_cell
-from m3po.bench.session import HANG_SIGNAL, HUNG, CellSession, Heartbeat, StopRequest
+from m3po.bench.session import StopRequest
 from m3po.bench.store import CellFolder, StoreError
-from m3po.bench.study import StudyFolder, build_study
-from suites.catalog import load_suite
 from suites.seeding import EpisodeSeed
 from suites.spec import Stream
 from suites.toy import Reach, Terminate
-from tests.bench.conftest import ROOT, evaluation_rows, metric_rows, wait_for
-
-MakeCell = Callable[..., CellFolder]
-
-
-@pytest.fixture
-def make_cell(plugin: Path, write_suite: Callable[..., Path], tmp_path: Path) -> MakeCell:
-    """The folder of the first cell of the small suite, with keys replaced."""
-
-    def make(results: str = "results", stream: Stream = "train", **lines: str) -> CellFolder:
-        study = build_study(load_suite(str(write_suite(**lines))))
-        cell = study.cells[0].model_copy(update={"stream": stream})
-        return StudyFolder(tmp_path / results / study.suite.name).create(replace(study, cells=(cell,)), {})[0]
-
-    return make
+from tests.bench.conftest import ROOT, MakeCell, evaluation_rows, metric_rows, wait_for
 
 
 def test_a_cell_evaluates_at_the_start_at_every_period_and_at_the_end(make_cell: MakeCell) -> None:
@@ -70,38 +50,6 @@ def test_an_evaluation_knows_the_updates_the_agent_told_last(make_cell: MakeCell
     # 4 environments: an update every 4 steps, told at every third one; 25, 50, 75 and 100 of them
     told = [(row["env_step"], row["updates"]) for row in evaluation_rows(folder.path)]
     assert told == [(0, None), (100, 24), (200, 48), (300, 75), (400, 99)]
-
-
-def test_a_finished_cell_tells_the_pace_of_all_it_did(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Clock, "total", property(lambda clock: 50.0))
-    status = run_cell(make_cell().path)
-    assert status is not None
-    assert status.steps_per_second == 400 / 50
-
-
-def test_a_running_cell_tells_no_pace_until_its_agent_learns(make_cell: MakeCell) -> None:
-    folder = make_cell()
-    seen: list[tuple[int, float | None]] = []
-
-    class Beats(Heartbeat):
-        """Beats once at each step of the loop instead of once a second."""
-
-        def watch(self, session: CellSession) -> None:
-            super().watch(session)
-            between = session.between_steps
-
-            def beat(env_step: int, carry: object) -> None:
-                seen.append((env_step, self.status("running").steps_per_second))
-                between(env_step, carry)
-
-            session.between_steps = beat  # type: ignore[method-assign]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "Heartbeat", Beats)
-        run_cell(folder.path)
-    # Nudge tells of every third update, the first of them after 12 steps: 4 environments, an update every 4 steps
-    assert {rate for env_step, rate in seen if env_step <= 12} == {None}
-    assert all(rate for env_step, rate in seen if env_step > 12)
 
 
 def test_every_evaluation_starts_from_the_same_states_and_leaves_training_alone(make_cell: MakeCell) -> None:
@@ -169,7 +117,6 @@ def test_what_an_agent_says_of_itself_is_kept_with_each_evaluation(make_cell: Ma
     assert all(row["values"][0] is None and isinstance(row["values"][1], float) for row in rows)
 
 
-<<<<<<< HEAD
 def test_the_page_on_result_files_has_every_column_that_is_written(
     make_cell: MakeCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +145,8 @@ def test_the_page_on_result_files_has_every_column_that_is_written(
         names: dict[str, Any] = {}
         exec(code, names)
         assert len(names["rows"]) == rows
-=======
+
+
 def test_a_checkpoint_comes_with_every_evaluation_and_after_five_minutes(
     make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +168,6 @@ def test_a_checkpoint_comes_with_every_evaluation_and_after_five_minutes(
     assert run_cell(make_cell(evaluation="{every: 200, episodes: 1}").path) is not None
     # by hand: a step of 4 environments takes 20 seconds, so more than 300 have gone by after 16 of them
     assert written == [0, 64, 128, 192, 200, 264, 328, 392, 400]
->>>>>>> w-tests
 
 
 @pytest.mark.parametrize("steps_before", [1, 37, 100])
@@ -412,24 +359,6 @@ def test_a_finished_cell_is_left_alone(make_cell: MakeCell) -> None:
     assert (folder.path / "evaluations.jsonl").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
-def test_no_heartbeat_is_left_behind(
-    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] | None
-) -> None:
-    """However a cell ends that was run from Python: a thread left over would say that it runs."""
-
-    def train(*arguments: Any) -> None:
-        assert "heartbeat" in {thread.name for thread in threading.enumerate()}
-        if error is not None:
-            raise error
-
-    monkeypatch.setattr(run, "_train", train)
-    folder = make_cell()
-    with nullcontext() if error is None else pytest.raises(error):
-        assert run_cell(folder.path) is not None
-    assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
-
-
 def test_only_one_process_holds_a_cell(make_cell: MakeCell) -> None:
     folder = make_cell()
     with folder.held() as ours:
@@ -608,31 +537,6 @@ def test_the_cell_file_holds_no_path(make_cell: MakeCell, tmp_path: Path) -> Non
     assert record["config"] == {"preset": "default", "rate": 0.05, "batch": 2, "pause": 0.0, "fault": ""}
 
 
-def test_peak_memory_counts_the_processes_that_step_environments() -> None:
-    alone = session._peak_memory_mb()
-    program = "import sys; memory = bytearray(100_000_000); print(flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        assert session._peak_memory_mb() - alone > 95
-        child.communicate()
-    assert session._peak_memory_mb() - alone < 50
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's own peak")
-def test_peak_memory_of_a_process_is_not_that_of_the_one_that_started_it() -> None:
-    measure = "from m3po.bench import session; print(session._peak_memory_mb())"
-    heavy = f"import subprocess, sys; x = bytearray(600_000_000); subprocess.run([sys.executable, '-c', {measure!r}])"
-    told = subprocess.run([sys.executable, "-c", heavy], check=True, capture_output=True, text=True).stdout
-    assert 10 < float(told) < 500
-
-
-def test_threads_and_processes_that_end_while_they_are_counted_count_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "0" / "children"]))
-    assert session._peak_memory_mb() > 0
-    assert session._peak_of("0") == 0
-
-
 JOINT = {"tasks": "{family: toy, set: all}", "mode": "joint"}
 
 
@@ -665,42 +569,3 @@ def test_held_out_tasks_are_evaluated_and_not_trained_on(make_cell: MakeCell) ->
     assert [row["task"] for row in rows[:6]] == ["toy-reach"] * 3 + ["toy-terminate"] * 3
     trained = {key for row in metric_rows(folder.path) for key in row if key.startswith("train/return/")}
     assert trained == {"train/return/toy-reach"}
-
-
-def worker(folder: CellFolder, hang_seconds: float, step: str) -> subprocess.Popen[str]:
-    """A worker process in which a step of the environment is the lambda ``step``."""
-    script = (
-        "import sys, time, m3po.bench.session as session, suites.toy\n"
-        "from m3po.bench.run import main\n"
-        "plain = suites.toy.Reach.step\n"
-        f"session.HANG_SECONDS = {hang_seconds}\n"
-        f"suites.toy.Reach.step = {step}\n"
-        "sys.exit(main())\n"
-    )
-    command = [sys.executable, "-c", script, str(folder.path)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize(
-    ("step", "code"),
-    [("lambda self, action: time.sleep(1000)", HUNG), ("lambda self, action: sum(range(10**12))", -HANG_SIGNAL)],
-    ids=["letting other threads run", "letting no other thread run"],
-)
-def test_a_hung_environment_ends_its_process_with_the_stacks(make_cell: MakeCell, step: str, code: int) -> None:
-    process = worker(make_cell(), 1, step)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "in <lambda>" in said
-    assert "suites/lanes.py" in said
-
-
-def test_a_stopped_process_hangs_in_nothing(make_cell: MakeCell) -> None:
-    """As a cluster stops it to let another job pass, here for longer than an environment may hang."""
-    folder = make_cell()
-    process = worker(folder, 1, "lambda self, action: time.sleep(0.02) or plain(self, action)")
-    wait_for(lambda: folder.status().env_step > 0)
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(4)
-    process.send_signal(signal.SIGCONT)
-    said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
