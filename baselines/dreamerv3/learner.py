@@ -26,6 +26,7 @@ from baselines.dreamerv3.rssm import State, kl_losses
 from m3po.api import PARAMETERS, UPDATES, EnvSpec
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.normalize import PercentileScale
+from m3po.kit.optim import follow
 from m3po.kit.returns import lambda_returns
 from m3po.kit.seeding import generator, initialised_from, repeatable
 from m3po.kit.state import generator_state, restore_generator
@@ -106,7 +107,7 @@ class Learner:
             "replay_value": c.replay_value_coef,
         }
         self.optimizer.step(torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum())
-        self._follow()
+        follow(self.slow_critic, self.critic, c.slow_rate)
         metrics = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
         metrics |= {"imagined_return": returns.mean(), "return_scale": self.scale.scale(task).mean()}
         # All in one go: each number fetched from an accelerator would wait for it.
@@ -193,11 +194,6 @@ class Learner:
             slow = self.slow_critic.mean(self.slow_critic(feature))
         to_returns, to_slow = self.critic.losses(logits, returns, slow).unbind(-1)
         return to_returns + self.config.slow_coef * to_slow
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        slow: list[Tensor] = list(self.slow_critic.parameters())
-        torch._foreach_lerp_(slow, list(self.critic.parameters()), self.config.slow_rate)
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self.generator, device=self.device)

@@ -15,6 +15,8 @@ __all__ = [
     "symexp",
     "symexp_bins",
     "symlog",
+    "symlog_loss",
+    "symlog_mean",
     "symmetric_two_hot_mean",
     "two_hot",
     "two_hot_loss",
@@ -31,6 +33,16 @@ def symlog(x: Tensor) -> Tensor:
 def symexp(x: Tensor) -> Tensor:
     """Inverse of :func:`symlog`: sign(x) (exp(|x|) − 1), any shape."""
     return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+def symlog_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """The number ``[...]`` that ``logits [..., n]`` over ``bins [n]`` in symlog space stand for: symexp Σ p bins."""
+    return symexp(torch.softmax(logits, -1) @ bins)
+
+
+def symlog_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
+    """:func:`two_hot_loss` ``[...]`` of ``logits [..., n]`` over symlog-spaced ``bins [n]`` to numbers ``x [...]``."""
+    return two_hot_loss(logits, symlog(x), bins)
 
 
 def symexp_bins(count: int, limit: float = 20.0, device: torch.device | str = "cpu") -> Tensor:

@@ -13,6 +13,8 @@ from m3po.kit.symlog import (
     symexp,
     symexp_bins,
     symlog,
+    symlog_loss,
+    symlog_mean,
     symmetric_two_hot_mean,
     two_hot,
     two_hot_loss,
@@ -65,6 +67,15 @@ def test_two_hot_loss_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.25, 0.5, 0.25]]))
     expected = 0.75 * math.log(2) + 0.25 * math.log(4)
     assert two_hot_loss(logits, torch.tensor([0.5]), BINS).item() == pytest.approx(expected)
+
+
+def test_numbers_over_bins_in_symlog_space() -> None:
+    bins = torch.tensor([-1.0, 0.0, 1.0])
+    logits = torch.log(torch.tensor([[0.125, 0.25, 0.625]]))
+    # symexp(0.625 − 0.125) = e^½ − 1, which is half of the way from bin 0 to bin 1.
+    x = torch.tensor([math.exp(0.5) - 1])
+    assert symlog_mean(logits, bins).item() == pytest.approx(x.item())
+    assert symlog_loss(logits, x, bins).item() == pytest.approx(-0.5 * math.log(0.25) - 0.5 * math.log(0.625))
 
 
 def test_two_hot_loss_is_least_at_the_target() -> None:
