@@ -18,9 +18,10 @@ from baselines.tdmpc2.config import TDMPC2Config
 from baselines.tdmpc2.model import Network
 from m3po.api import PARAMETERS, UPDATES, EnvSpec, Metrics, Transition
 from m3po.kit.nets import last_linear
-from m3po.kit.symlog import symlog, two_hot
+from m3po.kit.symlog import symlog
 from m3po.testing import check_agent
 from tests.baselines.toys import spec_of
+from tests.kit.test_symlog import two_hot
 
 TINY = {
     "enc_dim": 8,
