@@ -2,6 +2,8 @@
 
 each decision      state ← observe(state, previous action, observation);  action ~ actor(state)
 each gradient step replayed sequences → world model;  imagined trajectories → actor and critic
+
+Symbols are mapped to names in :mod:`baselines.dreamerv3.learner`; latent states stand in ``rssm``.
 """
 
 from __future__ import annotations

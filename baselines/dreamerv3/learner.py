@@ -5,8 +5,10 @@ x, a, r, c    observation, action, reward, goes_on
 h, z          State.deter, State.stoch
 q, p          posterior, prior
 R^λ           returns
+π, η          actor, config.ent_coef
 S             scale
 v, v'         critic, slow_critic
+γ             1 − 1/config.horizon
 """
 
 from __future__ import annotations

@@ -1,7 +1,17 @@
 """PPO with a clipped objective (Schulman et al. 2017, arXiv 1707.06347, algorithm 1).
 
-πθ → ``model.policy`` · V → ``model.value`` · πθ_old → ``log_prob`` of the policy that acted · Â → ``advantage`` ·
-ε → ``config.clip`` · T → ``rollout.length`` · K epochs → ``config.epochs`` · M → ``config.minibatch_size``.
+paper        here
+πθ, V        model.policy and model.value (``networks``); acting is πθ in numpy
+πθ_old       log_prob, of the policy that acted
+Â            advantage, by :func:`m3po.kit.returns.gae`
+L^CLIP, S    :func:`baselines.ppo.gradients.policy_gradient`
+L^VF         :func:`baselines.ppo.gradients.value_gradient`
+ε, c₁, c₂    config.clip, config.value_coef, config.entropy_coef
+N, T         environments, rollout.length
+K, M         config.epochs, config.minibatch_size
+
+each decision  a ~ πθ(s);  the rollout takes in (s, a, r, s')
+each T rows    advantages;  K epochs of minibatches of M;  θ_old ← θ
 """
 
 from __future__ import annotations
@@ -17,10 +27,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.ppo.acting import NumpyPolicy
 from baselines.ppo.config import PPOConfig
 from baselines.ppo.gradients import PolicyLoss, policy_gradient, value_gradient
-from baselines.ppo.model import ActorCritic
+from baselines.ppo.networks import ActorCritic, NumpyPolicy
 from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.normalize import RunningMoments, standardise

@@ -1,7 +1,7 @@
 """SAC (Haarnoja et al. 2018, arXiv 1812.05905), algorithm 1, for K tasks.
 
 paper     here
-πφ        actor
+πφ        actor (``networks``); acting is the same in numpy
 Qθ₁, Qθ₂  critics, ``[2, B]``
 Qθ̄        targets
 α         temperature, which keeps log α
@@ -28,9 +28,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.sac.acting import NumpyActor
 from baselines.sac.config import SACConfig
-from baselines.sac.networks import Actor, ReluNets, Temperature
+from baselines.sac.networks import Actor, NumpyActor, ReluNets, Temperature
 from baselines.sac.replay import BalancedReplay, Batch
 from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import squashed_sample
