@@ -31,7 +31,7 @@ from m3po.kit.normalize import PercentileScale
 from m3po.kit.optim import follow
 from m3po.kit.returns import lambda_returns
 from m3po.kit.seeding import generator, initialised_from, repeatable
-from m3po.kit.state import generator_state, restore_generator
+from m3po.kit.state import restore_generator
 
 __all__ = ["Imagined", "Learner"]
 
@@ -208,7 +208,7 @@ class Learner:
         return {
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state(),
-            "generator": generator_state(self.generator),
+            "generator": self.generator,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:

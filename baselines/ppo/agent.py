@@ -37,7 +37,7 @@ from m3po.kit.optim import FlatAdam
 from m3po.kit.returns import gae
 from m3po.kit.rollout import Rollout
 from m3po.kit.seeding import generator, initialised_from
-from m3po.kit.state import generator_state, load_state, restore_generator, save_state
+from m3po.kit.state import load_state, restore_generator, save_state
 from m3po.kit.trust_region import approximate_kl
 
 __all__ = ["PPO"]
@@ -290,8 +290,8 @@ class PPO:
             "optimizer": self.optimizer.state(),
             "observation_moments": self.observation_moments.state_dict(),
             "return_moments": self.return_moments.state_dict(),
-            "noise": generator_state(self.noise),
-            "shuffle": generator_state(self.shuffle),
+            "noise": self.noise,
+            "shuffle": self.shuffle,
             "rollout": None if self.rollout is None else self.rollout.state(),
             "discounted_return": self.discounted_return,
             "env_steps": self.env_steps,

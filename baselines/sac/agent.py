@@ -35,14 +35,7 @@ from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metric
 from m3po.kit.distributions import squashed_sample
 from m3po.kit.optim import FlatAdam, descend, follow
 from m3po.kit.seeding import generator, initialised_from, numpy_generator
-from m3po.kit.state import (
-    generator_state,
-    load_state,
-    numpy_generator_state,
-    restore_generator,
-    restore_numpy_generator,
-    save_state,
-)
+from m3po.kit.state import load_state, restore_generator, save_state
 
 __all__ = ["SAC"]
 
@@ -188,9 +181,9 @@ class SAC:
             "actor_optimizer": self.actor_optimizer.state(),
             "critic_optimizer": self.critic_optimizer.state(),
             "temperature_optimizer": self.temperature_optimizer.state(),
-            "acting_noise": generator_state(self.acting_noise),
-            "noise": generator_state(self.noise),
-            "sampling": numpy_generator_state(self.sampling),
+            "acting_noise": self.acting_noise,
+            "noise": self.noise,
+            "sampling": self.sampling,
             "replay": None if self.replay is None else self.replay.state(),
             "transitions": self.transitions,
             "credit": self.credit,
@@ -209,7 +202,7 @@ class SAC:
         self.acting = self._acting()
         restore_generator(self.acting_noise, state["acting_noise"])
         restore_generator(self.noise, state["noise"])
-        restore_numpy_generator(self.sampling, state["sampling"])
+        restore_generator(self.sampling, state["sampling"])
         saved = state["replay"]
         self.replay = None if saved is None else BalancedReplay.restore(self.config.replay_capacity, saved)
         self.transitions = state["transitions"]

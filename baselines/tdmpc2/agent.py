@@ -38,14 +38,7 @@ from m3po.kit.optim import FlatAdam, descend, follow
 from m3po.kit.replay import SequenceReplay, transition_rows
 from m3po.kit.returns import alive
 from m3po.kit.seeding import generator, initialised_from, numpy_generator
-from m3po.kit.state import (
-    generator_state,
-    load_state,
-    numpy_generator_state,
-    restore_generator,
-    restore_numpy_generator,
-    save_state,
-)
+from m3po.kit.state import load_state, restore_generator, save_state
 
 __all__ = ["TDMPC2", "LastPlan", "ModelLoss"]
 
@@ -317,9 +310,9 @@ class TDMPC2:
             "scale": self.scale,
             "optimizers": [optimizer.state() for optimizer in self._optimizers],
             "replay": None if self.replay is None else self.replay.state(),
-            "noise": generator_state(self.noise),
-            "choices": numpy_generator_state(self.choices),
-            "sampling": numpy_generator_state(self.sampling),
+            "noise": self.noise,
+            "choices": self.choices,
+            "sampling": self.sampling,
             "counters": [self.decisions, self.updates, self.terminates],
             "carry": list(carry),
         }
@@ -337,8 +330,8 @@ class TDMPC2:
             self.replay = SequenceReplay.restore(self.config.replay_capacity, state["replay"])
             self.seed_decisions = self._seed(state["replay"]["rows"]["task"][0])
         restore_generator(self.noise, state["noise"])
-        restore_numpy_generator(self.choices, state["choices"])
-        restore_numpy_generator(self.sampling, state["sampling"])
+        restore_generator(self.choices, state["choices"])
+        restore_generator(self.sampling, state["sampling"])
         self.decisions, self.updates, self.terminates = state["counters"]
         mean, age = (part.to(self.device) for part in state["carry"])
         return LastPlan(mean, age)

@@ -36,14 +36,7 @@ from m3po.kit.optim import FlatAdam, descend, follow
 from m3po.kit.replay import SequenceReplay, transition_rows
 from m3po.kit.returns import discount_for_length
 from m3po.kit.seeding import generator, initialised_from, numpy_generator
-from m3po.kit.state import (
-    generator_state,
-    load_state,
-    numpy_generator_state,
-    restore_generator,
-    restore_numpy_generator,
-    save_state,
-)
+from m3po.kit.state import load_state, restore_generator, save_state
 from m3po.kit.trust_region import adapt_penalty
 
 __all__ = ["M3PO", "LastPlan"]
@@ -332,8 +325,8 @@ class M3PO:
             "bonus_optimizer": None if self.bonus_optimizer is None else self.bonus_optimizer.state(),
             "fresh": None if self.fresh is None else self.fresh.state(),
             "replay": None if self.replay is None else self.replay.state(),
-            "noise": generator_state(self.noise),
-            "sampling": numpy_generator_state(self.sampling),
+            "noise": self.noise,
+            "sampling": self.sampling,
             "counters": [self.env_step, self.rows, self.updates, self.trained_tasks],
             "adaptive": [self.penalty, self.beta],
             "terminations": [self.termination_seen, self.terminates],
@@ -357,7 +350,7 @@ class M3PO:
         if state["replay"] is not None:
             self.replay = SequenceReplay.restore(self.config.replay_capacity, state["replay"])
         restore_generator(self.noise, state["noise"])
-        restore_numpy_generator(self.sampling, state["sampling"])
+        restore_generator(self.sampling, state["sampling"])
         self.env_step, self.rows, self.updates, self.trained_tasks = state["counters"]
         self.penalty, self.beta = state["adaptive"]
         self.termination_seen, self.terminates = state["terminations"]
