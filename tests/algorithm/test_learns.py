@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from m3po.algorithm.agent import M3PO
-from m3po.api import transition
 from suites.vector import VectorEnv
-from tests.baselines.toys import TASKS, mean_returns
+from tests.baselines.toys import TASKS, mean_returns, train
 
 from .conftest import tiny
 
@@ -32,13 +31,7 @@ def test_learns_two_tasks_at_once(form: dict[str, Any], env_steps: int) -> None:
     config = tiny(**{**base, "updates_per_step": 0.25, "learning_starts": 100, "replay_capacity": 100_000, **form})
     with VectorEnv(TASKS, 8, seed=0, stream="train") as env:
         agent = M3PO(env.spec, config, seed=0, device="cpu")
-        step, carry = env.reset(), agent.initial_carry(8)
-        while env.env_step < env_steps:
-            decision = agent.act(carry, step.observation, step.first, step.task, explore=True)
-            following = env.step(decision.action)
-            agent.observe(transition(step, decision, following))
-            agent.update()
-            step, carry = following, decision.carry
+        train(agent, env, env_steps)
     planned = mean_returns(agent)
     # Beside a planner that knows the reward an actor may learn nothing, so it is asked alone too.
     agent.config = config.model_copy(update={"planner": "none"})
