@@ -40,10 +40,7 @@ class Change:
     @property
     def apart(self) -> bool:
         """Whether the interval of the difference leaves out 0, and rests on runs enough to say so."""
-        difference = self.contrast.difference
-        if self.few or difference.low is None or difference.high is None:
-            return False
-        return difference.low > 0 or difference.high < 0
+        return not self.few and self.contrast.difference.leaves_out_zero
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def separations(
         both = scores[better], scores[worse]
         now = int(min(of.runs_per_task[of.runs_per_task > 0].min() for of in both))
         few = any(stats.few(of.final, whole_runs=whole_runs) for of in both)
-        if not few and _apart(iqms[better], iqms[worse]):
+        if not few and stats.difference(iqms[better], iqms[worse]).leaves_out_zero:
             found.append(Separation(better, worse, now, now))
             continue
         of_each = zip(predictions[better], predictions[worse], strict=True)
@@ -95,15 +95,10 @@ def separations(
             for a, b in of_each
             if a.seeds > now
             and (a.seeds - 1) * degrees >= stats.FEWEST_DEGREES
-            and _apart(_predicted(a, iqms[better]), _predicted(b, iqms[worse]))
+            and stats.difference(_predicted(a, iqms[better]), _predicted(b, iqms[worse])).leaves_out_zero
         ]
         found.append(Separation(better, worse, now, min(enough, default=None)))
     return found
-
-
-def _apart(better: Estimate, worse: Estimate) -> bool:
-    lead = stats.difference(better, worse)
-    return lead.low is not None and lead.low > 0
 
 
 def _predicted(of: Prediction, now: Estimate) -> Estimate:

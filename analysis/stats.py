@@ -40,6 +40,11 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def leaves_out_zero(self) -> bool:
+        """Whether the interval says that the number is not 0; where there is none, nothing does."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
 
 @dataclass(frozen=True)
 class Band:

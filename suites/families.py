@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -139,6 +139,15 @@ def family(name: str) -> Family:
 def spaces(task: Task) -> TaskSpaces:
     """The spaces of a task, from its family."""
     return family(task.family).spaces(task)
+
+
+@cache
+def installed_version(package: str) -> str | None:
+    """The version of ``package`` that is installed; None where it is not."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _found() -> dict[str, list[EntryPoint]]:

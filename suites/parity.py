@@ -23,12 +23,11 @@ import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from suites.dm_control import DMC28
-from suites.families import family
+from suites.families import family, installed_version
 from suites.metaworld import MT50
 from suites.protocols import protocol
 from suites.spec import Task
@@ -78,7 +77,7 @@ def certified(task: Task) -> tuple[bool, str]:
     if task.options:
         return False, f"{task.name} was compared with EnvPool without options; found {', '.join(task.options)}"
     for name in PACKAGES[task.family]:
-        found, measured = _version(name), data["versions"][name]
+        found, measured = installed_version(name), data["versions"][name]
         if found != measured:
             state = f"{name} {found} is installed" if found else f"{name} is not installed"
             return False, f"{task.name} was compared with EnvPool under {name} {measured}; {state}"
@@ -93,14 +92,6 @@ def certified(task: Task) -> tuple[bool, str]:
 @cache
 def _certificate() -> dict[str, Any]:
     return json.loads(CERTIFICATE.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-
-
-@cache
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -132,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         verdict = "certified" if records[task.name]["certified"] else "; ".join(records[task.name]["reasons"])
         print(f"{number}/{len(tasks)} {task.name}: {verdict}", flush=True)
     packages = sorted({name for names in PACKAGES.values() for name in names})
-    head = {"episodes": EPISODES, "alpha": ALPHA, "versions": {name: _version(name) for name in packages}}
+    head = {"episodes": EPISODES, "alpha": ALPHA, "versions": {name: installed_version(name) for name in packages}}
     # a line for each task, so that two certificates can be compared by eye
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(record)}" for name, record in records.items())
     out.write_text(f'{json.dumps(head)[:-1]}, "tasks": {{\n{lines}\n}}}}\n', encoding="utf-8")

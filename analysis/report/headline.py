@@ -48,7 +48,7 @@ def _verdict(leader: Estimate, rival: Estimate, digits: int) -> str:
     lead = stats.difference(leader, rival)
     if lead.low is None:
         return "with a single run per task there is no interval, so this does not show that it is better"
-    if lead.low > 0:
+    if lead.leaves_out_zero:
         return f"the difference, {_shown(lead, digits)}, leaves out 0"
     return f"the difference, {_shown(lead, digits)}, may be none, so their IQMs do not separate the two"
 

@@ -9,4 +9,7 @@ differs:
   compares acts without exploring;
 * in joint suites the task's one-hot code is appended to observations, actions and features; the original has one task;
 * replay keeps 1 million observations instead of 5, which is memory: ``replay_capacity`` says how much.
+
+To read: ``agent``; ``learner``, which maps the paper's symbols; ``rssm``; ``model`` and its layers (``nets``,
+``images``); ``replay``; ``optim``; ``config``.
 """

@@ -2,6 +2,8 @@
 
 each decision      state ← observe(state, previous action, observation);  action ~ actor(state)
 each gradient step replayed sequences → world model;  imagined trajectories → actor and critic
+
+Symbols are mapped to names in :mod:`baselines.dreamerv3.learner`; latent states stand in ``rssm``.
 """
 
 from __future__ import annotations
@@ -20,14 +22,7 @@ from baselines.dreamerv3.replay import ArrivalReplay
 from baselines.dreamerv3.rssm import State, forget
 from m3po.api import AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.seeding import generator, numpy_generator, repeatable
-from m3po.kit.state import (
-    generator_state,
-    load_state,
-    numpy_generator_state,
-    restore_generator,
-    restore_numpy_generator,
-    save_state,
-)
+from m3po.kit.state import load_state, restore_generator, save_state
 
 __all__ = ["Belief", "DreamerV3"]
 
@@ -114,8 +109,8 @@ class DreamerV3:
             "dreamerv3",
             {
                 "learner": self.learner.state(),
-                "acting": generator_state(self.acting),
-                "sampling": numpy_generator_state(self.sampling),
+                "acting": self.acting,
+                "sampling": self.sampling,
                 "replay": None if self.replay is None else self.replay.state(),
                 "transitions": self.transitions,
                 "credit": self.credit,
@@ -128,7 +123,7 @@ class DreamerV3:
         saved: dict[str, Any] = load_state(directory, "dreamerv3")
         self.learner.restore(saved["learner"])
         restore_generator(self.acting, saved["acting"])
-        restore_numpy_generator(self.sampling, saved["sampling"])
+        restore_generator(self.sampling, saved["sampling"])
         self.replay = None
         if saved["replay"] is not None:
             self.replay = self._new_replay(len(saved["replay"]["added"]))

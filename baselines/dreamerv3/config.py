@@ -138,16 +138,17 @@ class DreamerV3Config(AgentConfig):
 
     # Data
     batch_size: int = Field(default=16, ge=1)
-    """Sequences per gradient step (original)."""
+    """Sequences, over all environments, in one update (original)."""
     batch_length: int = Field(default=64, ge=2)
     """Observations per sequence (original)."""
     train_ratio: float = Field(default=1024.0, gt=0)
-    """Replayed observations per decision in an environment (original, at action repeat 1)."""
+    """Replayed observations per decision, over all environments; an update replays ``batch_size`` × ``batch_length``
+    (original, at action repeat 1)."""
     learning_starts: int = Field(default=1024, ge=0)
-    """Transitions gathered before the first gradient step (ours: as many as one batch of 16 × 64 observations; the
-    original waits for as many sequences in replay, which its 16 environments have after about 2,000)."""
+    """Decisions, over all environments, before the first update (ours: as many as one batch of 16 × 64 observations;
+    the original waits for as many sequences in replay, which its 16 environments have after about 2,000)."""
     replay_capacity: int = Field(default=1_000_000, ge=1)
-    """Observations kept over all environments (original: 5 million).
+    """Observations kept, over all environments (original: 5 million).
 
     Each costs its own bytes (4 per number, 12,288 for an image of 64 x 64) and 2 x ``deter`` + ``stoch`` for the latent
     state: 311 bytes of cartpole-swingup with ``nano``, 4.2 kB with ``size12m``, 16.4 kB with ``size12m`` and images.

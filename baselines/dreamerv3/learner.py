@@ -5,8 +5,10 @@ x, a, r, c    observation, action, reward, goes_on
 h, z          State.deter, State.stoch
 q, p          posterior, prior
 R^λ           returns
+π, η          actor, config.ent_coef
 S             scale
 v, v'         critic, slow_critic
+γ             1 − 1/config.horizon
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from baselines.dreamerv3.rssm import State, kl_losses
 from m3po.api import PARAMETERS, UPDATES, EnvSpec
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.normalize import PercentileScale
+from m3po.kit.optim import follow
 from m3po.kit.returns import lambda_returns
 from m3po.kit.seeding import generator, initialised_from, repeatable
-from m3po.kit.state import generator_state, restore_generator
+from m3po.kit.state import restore_generator
 
 __all__ = ["Imagined", "Learner"]
 
@@ -106,7 +109,7 @@ class Learner:
             "replay_value": c.replay_value_coef,
         }
         self.optimizer.step(torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum())
-        self._follow()
+        follow(self.slow_critic, self.critic, c.slow_rate)
         metrics = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
         metrics |= {"imagined_return": returns.mean(), "return_scale": self.scale.scale(task).mean()}
         # All in one go: each number fetched from an accelerator would wait for it.
@@ -194,11 +197,6 @@ class Learner:
         to_returns, to_slow = self.critic.losses(logits, returns, slow).unbind(-1)
         return to_returns + self.config.slow_coef * to_slow
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        slow: list[Tensor] = list(self.slow_critic.parameters())
-        torch._foreach_lerp_(slow, list(self.critic.parameters()), self.config.slow_rate)
-
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self.generator, device=self.device)
 
@@ -210,7 +208,7 @@ class Learner:
         return {
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state(),
-            "generator": generator_state(self.generator),
+            "generator": self.generator,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -1,7 +1,17 @@
 """PPO with a clipped objective (Schulman et al. 2017, arXiv 1707.06347, algorithm 1).
 
-πθ → ``model.policy`` · V → ``model.value`` · πθ_old → ``log_prob`` of the policy that acted · Â → ``advantage`` ·
-ε → ``config.clip`` · T → ``rollout.length`` · K epochs → ``config.epochs`` · M → ``config.minibatch_size``.
+paper        here
+πθ, V        model.policy and model.value (``networks``); acting is πθ in numpy
+πθ_old       log_prob, of the policy that acted
+Â            advantage, by :func:`m3po.kit.returns.gae`
+L^CLIP, S    :func:`baselines.ppo.gradients.policy_gradient`
+L^VF         :func:`baselines.ppo.gradients.value_gradient`
+ε, c₁, c₂    config.clip, config.value_coef, config.entropy_coef
+N, T         environments, rollout.length
+K, M         config.epochs, config.minibatch_size
+
+each decision  a ~ πθ(s);  the rollout takes in (s, a, r, s')
+each T rows    advantages;  K epochs of minibatches of M;  θ_old ← θ
 """
 
 from __future__ import annotations
@@ -17,10 +27,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.ppo.acting import NumpyPolicy
 from baselines.ppo.config import PPOConfig
 from baselines.ppo.gradients import PolicyLoss, policy_gradient, value_gradient
-from baselines.ppo.model import ActorCritic
+from baselines.ppo.networks import ActorCritic, NumpyPolicy
 from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.normalize import RunningMoments, standardise
@@ -28,7 +37,7 @@ from m3po.kit.optim import FlatAdam
 from m3po.kit.returns import gae
 from m3po.kit.rollout import Rollout
 from m3po.kit.seeding import generator, initialised_from
-from m3po.kit.state import generator_state, load_state, restore_generator, save_state
+from m3po.kit.state import load_state, restore_generator, save_state
 from m3po.kit.trust_region import approximate_kl
 
 __all__ = ["PPO"]
@@ -281,8 +290,8 @@ class PPO:
             "optimizer": self.optimizer.state(),
             "observation_moments": self.observation_moments.state_dict(),
             "return_moments": self.return_moments.state_dict(),
-            "noise": generator_state(self.noise),
-            "shuffle": generator_state(self.shuffle),
+            "noise": self.noise,
+            "shuffle": self.shuffle,
             "rollout": None if self.rollout is None else self.rollout.state(),
             "discounted_return": self.discounted_return,
             "env_steps": self.env_steps,

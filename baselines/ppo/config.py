@@ -38,11 +38,11 @@ class PPOConfig(AgentConfig):
     """Standard deviation of the first policy in every action entry. (Stable-Baselines3)"""
 
     rollout_size: int = Field(default=2048, ge=1)
-    """Transitions of one rollout over all environments, rounded down to a multiple of their number.
+    """Transitions of one rollout, over all environments, rounded down to a multiple of their number.
     (Stable-Baselines3)"""
     minibatch_size: int = Field(default=64, ge=2)
-    """Transitions of one gradient step. Those left over at the end of a shuffled epoch are skipped in that epoch.
-    (Stable-Baselines3)"""
+    """Transitions, over all environments, in one update. Those left over at the end of a shuffled epoch are skipped in
+    that epoch. (Stable-Baselines3)"""
     epochs: int = Field(default=10, ge=1)
     """Passes over each rollout. (Stable-Baselines3)"""
 
@@ -68,7 +68,8 @@ class PPOConfig(AgentConfig):
     learning_rate: float = Field(default=3e-4, gt=0)
     """Of Adam (ε = 1e-5), for both networks. (Stable-Baselines3)"""
     anneal_env_steps: int | None = Field(default=None, ge=1)
-    """The learning rate falls linearly to 0 over so many environment steps; none: it stays. (Stable-Baselines3)"""
+    """Environment steps, over all environments, in which the learning rate falls linearly to 0; none: it stays.
+    (Stable-Baselines3)"""
     max_grad_norm: float = Field(default=0.5, gt=0)
     """Gradients of both networks together are shortened to this norm. (Stable-Baselines3)"""
 

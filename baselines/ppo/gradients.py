@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from baselines.ppo.model import ActorCritic
+from baselines.ppo.networks import ActorCritic
 from m3po.kit.normalize import sum_by_group
 
 __all__ = ["PolicyLoss", "policy_gradient", "value_gradient"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from baselines.random.config import RandomConfig
 from m3po.api import AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.seeding import numpy_generator
-from m3po.kit.state import load_state, numpy_generator_state, restore_numpy_generator, save_state
+from m3po.kit.state import load_state, restore_generator, save_state
 
 __all__ = ["RandomAgent"]
 
@@ -67,12 +67,12 @@ class RandomAgent:
 
     def save(self, directory: Path, carry: Counts) -> None:
         # The seed is part of the state, because evaluation draws from it.
-        state = {"seed": self.seed, "generator": numpy_generator_state(self.generator), "carry": carry}
+        state = {"seed": self.seed, "generator": self.generator, "carry": carry}
         save_state(directory, "random", state)
 
     def load(self, directory: Path) -> Counts:
         state = load_state(directory, "random")
         self.seed = state["seed"]
-        restore_numpy_generator(self.generator, state["generator"])
+        restore_generator(self.generator, state["generator"])
         carry: Counts = state["carry"]
         return carry

@@ -1,7 +1,7 @@
 """SAC (Haarnoja et al. 2018, arXiv 1812.05905), algorithm 1, for K tasks.
 
 paper     here
-πφ        actor
+πφ        actor (``networks``); acting is the same in numpy
 Qθ₁, Qθ₂  critics, ``[2, B]``
 Qθ̄        targets
 α         temperature, which keeps log α
@@ -19,30 +19,23 @@ et al. 2020, arXiv 1910.10897).
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from baselines.sac.acting import NumpyActor
 from baselines.sac.config import SACConfig
-from baselines.sac.networks import Actor, ReluNets, Temperature
+from baselines.sac.networks import Actor, NumpyActor, ReluNets, Temperature
 from baselines.sac.replay import BalancedReplay, Batch
 from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import squashed_sample
-from m3po.kit.optim import FlatAdam
+from m3po.kit.optim import FlatAdam, descend, follow
 from m3po.kit.seeding import generator, initialised_from, numpy_generator
-from m3po.kit.state import (
-    generator_state,
-    load_state,
-    numpy_generator_state,
-    restore_generator,
-    restore_numpy_generator,
-    save_state,
-)
+from m3po.kit.state import load_state, restore_generator, save_state
 
 __all__ = ["SAC"]
 
@@ -140,6 +133,7 @@ class SAC:
         """One gradient step of everything; returns the metrics ``[6]``."""
         task, mask = batch.task, self.action_mask[batch.task]
         x, next_x = (torch.cat([o, self.code[task]], 1) for o in (batch.observation, batch.next_observation))
+        limit = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
         log_alpha = self.temperature(task)
         alpha = log_alpha.detach().exp()
         action, log_prob = self._sample(x, task, mask)
@@ -150,16 +144,16 @@ class SAC:
             target = batch.reward + self.config.gamma * (1 - batch.terminated) * next_value
         q = self._q(self.critics, x, batch.action, task)
         critic_loss = 0.5 * ((q - target) ** 2).mean(1).sum()
-        self._step(self.critic_optimizer, critic_loss, self.critics, self.config.max_grad_norm)
+        descend(critic_loss, self.critic_optimizer, limit=limit)
 
         value = self._q(self.critics, x, action, task).amin(0)
         actor_loss = (alpha * log_prob - value).mean()
-        self._step(self.actor_optimizer, actor_loss, self.actor, self.config.max_grad_norm)
+        descend(actor_loss, self.actor_optimizer, limit=limit)
 
         temperature_loss = -(log_alpha * (log_prob.detach() + self.target_entropy[task])).mean()
-        self._step(self.temperature_optimizer, temperature_loss, self.temperature, None)
+        descend(temperature_loss, self.temperature_optimizer, limit=math.inf)
 
-        torch._foreach_lerp_(list(self.targets.parameters()), list(self.critics.parameters()), self.config.tau)
+        follow(self.targets, self.critics, self.config.tau)
         losses = critic_loss, actor_loss, temperature_loss
         return torch.stack([*losses, alpha.mean(), -log_prob.mean(), value.mean()]).detach()
 
@@ -175,15 +169,6 @@ class SAC:
         q: Tensor = critics(torch.cat([x, action], 1), task).squeeze(-1)
         return q
 
-    @staticmethod
-    def _step(optimizer: FlatAdam, loss: Tensor, module: nn.Module, max_grad_norm: float | None) -> None:
-        """One gradient step of ``module`` alone; what the loss passed through on its way gets no gradient."""
-        optimizer.zero_grad()
-        torch.autograd.backward(loss, inputs=list(module.parameters()))
-        if max_grad_norm is not None:
-            optimizer.clip_grad_norm(max_grad_norm)
-        optimizer.step()
-
     def _acting(self) -> NumpyActor:
         return NumpyActor(self.actor, self.spec.observation_mask, self.code, self.spec.action_mask)
 
@@ -196,9 +181,9 @@ class SAC:
             "actor_optimizer": self.actor_optimizer.state(),
             "critic_optimizer": self.critic_optimizer.state(),
             "temperature_optimizer": self.temperature_optimizer.state(),
-            "acting_noise": generator_state(self.acting_noise),
-            "noise": generator_state(self.noise),
-            "sampling": numpy_generator_state(self.sampling),
+            "acting_noise": self.acting_noise,
+            "noise": self.noise,
+            "sampling": self.sampling,
             "replay": None if self.replay is None else self.replay.state(),
             "transitions": self.transitions,
             "credit": self.credit,
@@ -217,7 +202,7 @@ class SAC:
         self.acting = self._acting()
         restore_generator(self.acting_noise, state["acting_noise"])
         restore_generator(self.noise, state["noise"])
-        restore_numpy_generator(self.sampling, state["sampling"])
+        restore_generator(self.sampling, state["sampling"])
         saved = state["replay"]
         self.replay = None if saved is None else BalancedReplay.restore(self.config.replay_capacity, saved)
         self.transitions = state["transitions"]

@@ -52,14 +52,14 @@ class SACConfig(AgentConfig):
     """α at first. It follows the target entropy −A, A being the size of the task's own actions. (Stable-Baselines3)"""
 
     replay_capacity: int = Field(default=1_000_000, ge=1)
-    """Transitions that are kept, of all tasks together. (Stable-Baselines3)"""
+    """Transitions kept, over all environments. (Stable-Baselines3)"""
     batch_size: int = Field(default=256, ge=1)
-    """Transitions of each task in one gradient step. (Stable-Baselines3)"""
+    """Transitions, of each task, in one update. (Stable-Baselines3)"""
     learning_starts: int = Field(default=100, ge=1)
-    """Decisions of each task whose actions are uniform in [-1, 1]; those after them are followed by learning.
+    """Decisions, of each task, whose actions are uniform in [-1, 1]; those after them are followed by learning.
     (Stable-Baselines3)"""
     updates_per_step: float = Field(default=1.0, gt=0)
-    """Gradient steps per decision of each task: N environments of one task earn N times as many in each step.
+    """Updates per decision, of each task: N environments of one task earn N times as many in each step.
     (Stable-Baselines3)"""
 
     gamma: float = Field(default=0.99, ge=0, le=1)

@@ -1,4 +1,4 @@
-"""Networks of SAC."""
+"""SAC's networks in torch, which learn, and the actor once more in numpy, which acts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from m3po.kit.distributions import Gaussian
 
-__all__ = ["LOG_STD", "Actor", "ReluNets", "Temperature"]
+__all__ = ["Actor", "NumpyActor", "ReluNets", "Temperature"]
 
-LOG_STD = (-20.0, 2.0)
+_LOG_STD = (-20.0, 2.0)
 """Limits of log σ, as in the authors' code, in Stable-Baselines3 and in Meta-World+."""
 
 
@@ -74,7 +76,7 @@ class Actor(ReluNets):
     def policy(self, x: Tensor, task: Tensor) -> Gaussian:
         """Distribution over ``[B, A]`` for inputs ``x [B, inputs]`` of tasks ``task [B]``."""
         mean, log_std = self(x, task)[0].chunk(2, dim=-1)
-        return Gaussian(mean, log_std.clamp(*LOG_STD).exp())
+        return Gaussian(mean, log_std.clamp(*_LOG_STD).exp())
 
 
 class Temperature(nn.Module):
@@ -88,3 +90,41 @@ class Temperature(nn.Module):
     def forward(self, task: Tensor) -> Tensor:
         """log α ``[B]`` of ``task [B]``."""
         return self.log.expand(self.num_tasks)[task]
+
+
+class NumpyActor:
+    """The actor as it stood when this was made, on the host whatever device trains it.
+
+    One row per environment is little work: a call of torch costs many times the arithmetic. On a CPU the arrays are
+    views of the parameters and follow them.
+
+    ``observation_mask`` ``[K, D]`` takes padding out; ``code`` ``[K, C]`` is appended; ``action_mask`` ``[K, A]``.
+    """
+
+    def __init__(
+        self, actor: Actor, observation_mask: NDArray[np.bool_], code: Tensor, action_mask: NDArray[np.bool_]
+    ) -> None:
+        self._layers = [(_array(w)[0], _array(b)[0]) for w, b in zip(actor.weights, actor.biases, strict=True)]
+        self._heads = actor.heads
+        self._tables = observation_mask, _array(code), action_mask
+
+    def __call__(
+        self, observation: NDArray[np.float32], task: NDArray[np.int64], noise: torch.Generator | None
+    ) -> NDArray[np.float32]:
+        """Actions ``[N, A]`` for ``observation [N, D]`` of ``task [N]``: drawn, or without noise tanh of the mean."""
+        observation_mask, code, action_mask = (table[task] for table in self._tables)
+        x = np.concatenate([observation * observation_mask, code], axis=1)
+        *hidden, (weight, bias) = self._layers
+        for hidden_weight, hidden_bias in hidden:
+            x = np.maximum(x @ hidden_weight + hidden_bias, 0)
+        heads = (x @ weight + bias).reshape(len(task), self._heads, -1)
+        mean, log_std = np.split(heads[np.arange(len(task)), task if self._heads > 1 else 0], 2, axis=1)
+        if noise is not None:
+            mean = mean + np.exp(log_std.clip(*_LOG_STD)) * torch.randn(mean.shape, generator=noise).numpy()
+        action: NDArray[np.float32] = np.tanh(mean) * action_mask
+        return action
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().cpu().numpy()
+    return array

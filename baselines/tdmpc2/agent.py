@@ -34,17 +34,11 @@ from baselines.tdmpc2.model import Rows, WorldModel
 from baselines.tdmpc2.planner import Noise, draw_heads, plan
 from m3po.api import PARAMETERS, UPDATES, AgentConfig, Decision, EnvSpec, Metrics, Transition
 from m3po.kit.distributions import gaussian_log_prob, squashed_log_prob
-from m3po.kit.optim import FlatAdam, clip_grad_norm
+from m3po.kit.optim import FlatAdam, descend, follow
 from m3po.kit.replay import SequenceReplay, transition_rows
+from m3po.kit.returns import alive
 from m3po.kit.seeding import generator, initialised_from, numpy_generator
-from m3po.kit.state import (
-    generator_state,
-    load_state,
-    numpy_generator_state,
-    restore_generator,
-    restore_numpy_generator,
-    save_state,
-)
+from m3po.kit.state import load_state, restore_generator, save_state
 
 __all__ = ["TDMPC2", "LastPlan", "ModelLoss"]
 
@@ -165,15 +159,15 @@ class TDMPC2:
     def observe(self, transition: Transition) -> None:
         """Keep one step of every environment."""
         if self.replay is None:
-            self.replay = self._begin(transition.task)
+            self.replay = SequenceReplay(self.config.replay_capacity, len(transition.task))
+            self.seed_decisions = self._seed(transition.task)
         self.replay.add(transition_rows(transition))
         self.terminates = self.terminates or bool(transition.terminated.any())
         self.decisions += len(transition.reward)
 
-    def _begin(self, task: NDArray[np.int64]) -> SequenceReplay:
-        """An empty replay for environments that play ``task [N]``; tasks that none plays have no part in the seed."""
-        self.seed_decisions = self.config.seed_decisions(self.spec.max_episode_steps[np.unique(task)])
-        return SequenceReplay(self.config.replay_capacity, len(task))
+    def _seed(self, task: NDArray[np.int64]) -> int:
+        """Decisions of the seed where environments play ``task [N]``; tasks that none plays have no part in it."""
+        return self.config.seed_decisions(self.spec.max_episode_steps[np.unique(task)])
 
     def update(self) -> Metrics:
         """The updates that are due; metrics are their means."""
@@ -215,28 +209,17 @@ class TDMPC2:
         batch = self.replay.sample(c.batch_size, c.horizon, self.sampling, self.device)
         rows = self.model.rows(batch["task"][0])
         loss = self._model_loss(batch, rows)
-        for optimizer in (self.encoder_optimizer, self.world_optimizer):
-            optimizer.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        norm = self._step(self.encoder_optimizer, self.world_optimizer)
+        norm = descend(loss.total, self.encoder_optimizer, self.world_optimizer, limit=c.grad_clip)
         self.model.bound_embeddings()
         policy_parts = self._improve_policy(loss, rows)
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.target.parameters()), list(self.model.critics.parameters()), c.tau)
+        follow(self.target, self.model.critics, c.tau)
         self.updates += 1
         return {**loss.parts, "grad_norm": norm, **policy_parts}
-
-    def _step(self, *optimizers: FlatAdam) -> Tensor:
-        """Step with gradients that are there; returns their norm before they were clipped."""
-        norm = clip_grad_norm(optimizers, self.config.grad_clip)
-        for optimizer in optimizers:
-            optimizer.step()
-        return norm
 
     def _model_loss(self, batch: Mapping[str, Tensor], rows: Rows) -> ModelLoss:
         """L(θ) on subsequences ``{name: [H, B, ...]}`` of tasks ``rows``; the value's part is a mean over heads."""
         c, model, action, task = self.config, self.model, batch["action"], batch["task"][0]
-        reached = _reached(batch["terminated"] | batch["truncated"])
+        reached = alive(batch["terminated"] | batch["truncated"])
         with torch.no_grad():
             following = model.encode(batch["next_observation"], task, rows)
             target = self._td_target(following, batch["reward"], batch["terminated"], rows)
@@ -297,10 +280,7 @@ class TDMPC2:
         entropy = -gaussian_log_prob(policy, u, rows.action_mask) * rows.action_mask.sum(-1)
         weight = loss.reached * self.rho
         total = -(weight * (value / self.scale + c.entropy_coef * entropy)).mean()
-        self.policy_optimizer.zero_grad()
-        # The critics only pass the gradient on: none is worked out for their own weights, nor for the embedding.
-        total.backward(inputs=list(model.actor.parameters()))  # type: ignore[no-untyped-call]
-        norm = self._step(self.policy_optimizer)
+        norm = descend(total, self.policy_optimizer, limit=c.grad_clip)
         with torch.no_grad():
             squashed = -squashed_log_prob(policy, u, rows.action_mask).mean()
         return {
@@ -329,10 +309,10 @@ class TDMPC2:
             "target": self.target.state_dict(),
             "scale": self.scale,
             "optimizers": [optimizer.state() for optimizer in self._optimizers],
-            "replay": None if self.replay is None else {"envs": self.replay.num_envs, **self.replay.state()},
-            "noise": generator_state(self.noise),
-            "choices": numpy_generator_state(self.choices),
-            "sampling": numpy_generator_state(self.sampling),
+            "replay": None if self.replay is None else self.replay.state(),
+            "noise": self.noise,
+            "choices": self.choices,
+            "sampling": self.sampling,
             "counters": [self.decisions, self.updates, self.terminates],
             "carry": list(carry),
         }
@@ -347,11 +327,11 @@ class TDMPC2:
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.restore(saved)
         if state["replay"] is not None:
-            self.replay = self._begin(state["replay"]["rows"]["task"][0])
-            self.replay.restore(state["replay"])
+            self.replay = SequenceReplay.restore(self.config.replay_capacity, state["replay"])
+            self.seed_decisions = self._seed(state["replay"]["rows"]["task"][0])
         restore_generator(self.noise, state["noise"])
-        restore_numpy_generator(self.choices, state["choices"])
-        restore_numpy_generator(self.sampling, state["sampling"])
+        restore_generator(self.choices, state["choices"])
+        restore_generator(self.sampling, state["sampling"])
         self.decisions, self.updates, self.terminates = state["counters"]
         mean, age = (part.to(self.device) for part in state["carry"])
         return LastPlan(mean, age)
@@ -359,13 +339,3 @@ class TDMPC2:
     @property
     def _optimizers(self) -> tuple[FlatAdam, FlatAdam, FlatAdam]:
         return self.encoder_optimizer, self.world_optimizer, self.policy_optimizer
-
-
-def _reached(ended: Tensor) -> Tensor:
-    """Which states of a subsequence belong to the episode it began in, float ``[H + 1, B]`` of ``ended [H, B]``.
-
-    The state that an episode ended in does; the next row begins another one: 1 for s₀ and s₁, then ∏ (1 − endedₜ).
-    So step t counts where ``reached[t + 1]`` does, and a latent zₜ where ``reached[t]`` does.
-    """
-    began = torch.ones_like(ended[:1])
-    return torch.cumprod(torch.cat([began, began, ~ended[:-1]]).float(), 0)

@@ -120,14 +120,14 @@ class TDMPC2Config(AgentConfig):
 
     # Data
     batch_size: int = Field(default=256, ge=1)
-    """B subsequences per update. (official)"""
+    """B subsequences, over all environments, in one update. (official)"""
     updates_per_step: float = Field(default=1.0, gt=0)
-    """Updates per decision of one environment, the seed's included: those at once for one task, in joint suites as
+    """Updates per decision, over all environments, the seed's included: those at once for one task, in joint suites as
     many with each later step of the environments as that step earned itself. (official for one task)"""
     seed_steps: int = Field(default=1_000, ge=0)
     """Fewest decisions, over all environments, that are drawn uniformly before learning starts. (official)"""
     seed_episodes: int = Field(default=5, ge=0)
-    """The same in episodes of each task, where that is more. (official for one task)"""
+    """The same in episodes, of each task, where that is more. (official for one task)"""
     replay_capacity: int = Field(default=1_000_000, ge=1)
     """Transitions kept, over all environments. (official)"""
 

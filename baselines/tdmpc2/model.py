@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from baselines.tdmpc2.config import TDMPC2Config
 from m3po.api import EnvSpec
-from m3po.kit.distributions import Gaussian
+from m3po.kit.distributions import Gaussian, bounded_gaussian
 from m3po.kit.nets import Mish, NormedLinear, SimNorm, dropout, last_linear
 from m3po.kit.returns import discount_for_length
-from m3po.kit.symlog import symexp, symlog, two_hot_loss
+from m3po.kit.symlog import symlog_loss, symlog_mean
 
 __all__ = ["Network", "Rows", "WorldModel"]
 
@@ -181,9 +181,7 @@ class WorldModel(nn.Module):
 
     def policy(self, z: Tensor, rows: Rows) -> Gaussian:
         """p(· | z, e) over pre-tanh actions; masked entries are N(0, 1) and never used."""
-        mean, raw = self.actor(z, rows.embedding).chunk(2, -1)
-        log_std = self.log_std_min + 0.5 * (self.log_std_max - self.log_std_min) * (torch.tanh(raw) + 1)
-        return Gaussian(mean * rows.action_mask, torch.exp(log_std * rows.action_mask))
+        return bounded_gaussian(self.actor(z, rows.embedding), rows.action_mask, self.log_std_min, self.log_std_max)
 
     def sample_action(self, z: Tensor, rows: Rows, noise: Tensor) -> Tensor:
         """a = tanh(u), u ~ p(· | z, e) with ``noise [..., A]`` standard normal; padded entries are 0."""
@@ -191,8 +189,8 @@ class WorldModel(nn.Module):
 
     def scalar(self, logits: Tensor) -> Tensor:
         """The number ``[...]`` that two-hot ``logits [..., bins]`` stand for."""
-        return symexp(torch.softmax(logits, -1) @ self.bins)
+        return symlog_mean(logits, self.bins)
 
     def regression_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy ``[...]`` of two-hot ``logits [..., bins]`` against numbers ``target [...]``."""
-        return two_hot_loss(logits, symlog(target), self.bins)
+        return symlog_loss(logits, target, self.bins)

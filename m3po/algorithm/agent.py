@@ -26,24 +26,17 @@ from torch import Tensor, nn
 from m3po.algorithm import diagnosis
 from m3po.algorithm.config import M3POConfig
 from m3po.algorithm.exploration import annealed, planned_policy
-from m3po.algorithm.fresh import FreshUpdate, step
+from m3po.algorithm.fresh import FreshUpdate
 from m3po.algorithm.losses import bonus_loss, model_loss, replayed_policy_loss
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import PARAMETERS, UPDATES, Decision, Diagnostic, EnvSpec, Metrics, Transition
 from m3po.kit.nets import MLP
 from m3po.kit.normalize import PercentileScale
-from m3po.kit.optim import FlatAdam, clip_grad_norm
+from m3po.kit.optim import FlatAdam, descend, follow
 from m3po.kit.replay import SequenceReplay, transition_rows
 from m3po.kit.returns import discount_for_length
 from m3po.kit.seeding import generator, initialised_from, numpy_generator
-from m3po.kit.state import (
-    generator_state,
-    load_state,
-    numpy_generator_state,
-    restore_generator,
-    restore_numpy_generator,
-    save_state,
-)
+from m3po.kit.state import load_state, restore_generator, save_state
 from m3po.kit.trust_region import adapt_penalty
 
 __all__ = ["M3PO", "LastPlan"]
@@ -83,11 +76,11 @@ class M3PO:
         self.encoder_optimizer = FlatAdam(self.model.encoder, config.model_lr * config.encoder_lr_scale)
         self.world_optimizer = FlatAdam(world, config.model_lr)
         self.actor_optimizer = FlatAdam(self.model.actor, config.actor_lr)
-        self.bonuses: nn.ModuleList | None = None
-        """What learns bonuses of replayed steps; fresh data trains V_f by itself."""
+        self.bonus_optimizer: FlatAdam | None = None
+        """Of what learns bonuses of replayed steps; fresh data trains V_f by itself."""
         if self.model.bonus_critic is not None:
-            self.bonuses = nn.ModuleList([self.model.bonus_critic, self.model.model_free])
-            self.bonus_optimizer = FlatAdam(self.bonuses, config.model_lr)
+            bonuses = nn.ModuleList([self.model.bonus_critic, self.model.model_free])
+            self.bonus_optimizer = FlatAdam(bonuses, config.model_lr)
         self.fresh = FreshUpdate(self.model, spec, config, self.gamma) if config.actor_data == "fresh" else None
         self.replay: SequenceReplay | None = None
         self.noise = generator(seed, "noise", self.device)
@@ -245,7 +238,7 @@ class M3PO:
     def _size(self) -> int:
         """Numbers that training moves."""
         optimizers = [self.encoder_optimizer, self.world_optimizer, self.actor_optimizer]
-        if self.bonuses is not None:
+        if self.bonus_optimizer is not None:
             optimizers.append(self.bonus_optimizer)
         if self.fresh is not None:
             optimizers.append(self.fresh.optimizer)
@@ -259,10 +252,11 @@ class M3PO:
         batch = self.replay.sample(c.batch, c.model_horizon, self.sampling, self.device)
         noise = _normal(batch["action"].shape, self.noise)
         loss = model_loss(self.model, self.target, batch, self.gamma, noise, c, terminates=self.termination_seen)
-        parts = {**loss.parts, "model_grad_norm": self._step_model(loss.total)}
-        if self.bonuses is not None and self.updates % c.bonus_every == 0:
+        norm = descend(loss.total, self.encoder_optimizer, self.world_optimizer, limit=c.grad_clip)
+        parts = {**loss.parts, "model_grad_norm": norm}
+        if self.bonus_optimizer is not None and self.updates % c.bonus_every == 0:
             bonuses = bonus_loss(self.model, self.target, batch, loss, self.gamma, noise, c, terminates=self.terminates)
-            step(self.bonus_optimizer, bonuses.total, self.bonuses, c.grad_clip)
+            descend(bonuses.total, self.bonus_optimizer, limit=c.grad_clip)
             self._follow("bonus_critic")
             parts |= bonuses.parts
         if self.fresh is None:
@@ -272,24 +266,10 @@ class M3PO:
         self.updates += 1
         return parts
 
-    def _step_model(self, loss: Tensor) -> Tensor:
-        optimizers = [self.encoder_optimizer, self.world_optimizer]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_grad_norm(optimizers, self.config.grad_clip)
-        for optimizer in optimizers:
-            optimizer.step()
-        return norm
-
-    @torch.no_grad()
     def _follow(self, *names: str) -> None:
         """EMA of the parts of the model that are read from the target."""
-        slow, fast = (
-            tuple(p for name in names for p in model.get_submodule(name).parameters())
-            for model in (self.target, self.model)
-        )
-        torch._foreach_lerp_(slow, fast, self.config.target_rate)
+        for name in names:
+            follow(self.target.get_submodule(name), self.model.get_submodule(name), self.config.target_rate)
 
     def _improve_on_replay(self, latents: Tensor, task: Tensor, old_actor: MLP) -> Mapping[str, Tensor]:
         model = self._bound(task)
@@ -299,7 +279,7 @@ class M3PO:
         penalty = self.penalty if self.config.trust_region == "kl" else 0.0
         scale = self.scale.scale(task)
         loss, value = replayed_policy_loss(model, old, latents, noise, scale, penalty, self.config.entropy_coef)
-        step(self.actor_optimizer, loss.total, self.model.actor, self.config.grad_clip)
+        descend(loss.total, self.actor_optimizer, limit=self.config.grad_clip)
         self.scale.update(value, task)
         if self.config.trust_region == "kl":
             self.penalty = adapt_penalty(self.penalty, float(loss.kl), self.config.kl_target)
@@ -342,11 +322,11 @@ class M3PO:
             "encoder_optimizer": self.encoder_optimizer.state(),
             "world_optimizer": self.world_optimizer.state(),
             "actor_optimizer": self.actor_optimizer.state(),
-            "bonus_optimizer": None if self.bonuses is None else self.bonus_optimizer.state(),
+            "bonus_optimizer": None if self.bonus_optimizer is None else self.bonus_optimizer.state(),
             "fresh": None if self.fresh is None else self.fresh.state(),
-            "replay": None if self.replay is None else {"envs": self.replay.num_envs, **self.replay.state()},
-            "noise": generator_state(self.noise),
-            "sampling": numpy_generator_state(self.sampling),
+            "replay": None if self.replay is None else self.replay.state(),
+            "noise": self.noise,
+            "sampling": self.sampling,
             "counters": [self.env_step, self.rows, self.updates, self.trained_tasks],
             "adaptive": [self.penalty, self.beta],
             "terminations": [self.termination_seen, self.terminates],
@@ -363,15 +343,14 @@ class M3PO:
         self.encoder_optimizer.restore(state["encoder_optimizer"])
         self.world_optimizer.restore(state["world_optimizer"])
         self.actor_optimizer.restore(state["actor_optimizer"])
-        if self.bonuses is not None:
+        if self.bonus_optimizer is not None:
             self.bonus_optimizer.restore(state["bonus_optimizer"])
         if self.fresh is not None:
             self.fresh.restore(state["fresh"])
         if state["replay"] is not None:
-            self.replay = SequenceReplay(self.config.replay_capacity, state["replay"]["envs"])
-            self.replay.restore(state["replay"])
+            self.replay = SequenceReplay.restore(self.config.replay_capacity, state["replay"])
         restore_generator(self.noise, state["noise"])
-        restore_numpy_generator(self.sampling, state["sampling"])
+        restore_generator(self.sampling, state["sampling"])
         self.env_step, self.rows, self.updates, self.trained_tasks = state["counters"]
         self.penalty, self.beta = state["adaptive"]
         self.termination_seen, self.terminates = state["terminations"]

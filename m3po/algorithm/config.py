@@ -103,7 +103,7 @@ class M3POConfig(AgentConfig):
     discrepancy_coef: float = Field(default=0.2, ge=0)
     """β at the start. (ours, tuned; reference code: 1.0, successor: 0.1)"""
     discrepancy_steps: int = Field(default=100_000, ge=1)
-    """Environment steps of each task until β has gone to 0, linearly. (ours, tuned; reference code: 1M)"""
+    """Environment steps, of each task, until β has gone to 0, linearly. (ours, tuned; reference code: 1M)"""
     discrepancy_clip: float = Field(default=2.0, gt=0)
     """Bound c of the normalised bonus. (successor)"""
 
@@ -122,8 +122,8 @@ class M3POConfig(AgentConfig):
     likelihood: Literal["planner", "prior"] = "planner"
     """Whose likelihood ratio fresh data uses; without a planner it is the prior's. (paper: planner)"""
     rollout_size: int = Field(default=128, ge=1)
-    """Decisions of all environments together between two policy iterations, at least one of each. π_old is the policy
-    at the start of one, and renewed after as many updates as so many decisions earn: however many environments there
+    """Decisions, over all environments, between two policy iterations, at least one of each. π_old is the policy at
+    the start of one, and renewed after as many updates as so many decisions earn: however many environments there
     are, the trust region is as wide. (ours; reference code: 128 of each environment)"""
     kl_target: float = Field(default=0.05, gt=0)
     """KL that the penalty steers to, or at which the epochs of the clipped form stop (×1.5). (ours, measured)"""
@@ -140,11 +140,12 @@ class M3POConfig(AgentConfig):
 
     # Learning
     batch: int = Field(default=256, ge=1)
-    """B subsequences per update. (TD-MPC2)"""
+    """B subsequences, over all environments, in one update. (TD-MPC2)"""
     updates_per_step: float = Field(default=0.5, gt=0)
-    """World-model (and replayed actor) updates per environment step. (TD-MPC2: one per decision of two steps)"""
+    """World-model (and replayed actor) updates per environment step, over all environments. (TD-MPC2: one per decision
+    of two steps)"""
     learning_starts: int = Field(default=1_000, ge=0)
-    """Environment steps of each task of acting with the untrained prior before learning starts. (ours)"""
+    """Environment steps, of each task, of acting with the untrained prior before learning starts. (ours)"""
     model_lr: float = Field(default=1e-3, gt=0)
     """Adam's rate for the model and critics. (reference code; TD-MPC2: 3e-4)"""
     encoder_lr_scale: float = Field(default=0.3, gt=0)

@@ -21,7 +21,7 @@ from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import EnvSpec, Transition
 from m3po.kit.distributions import Gaussian
 from m3po.kit.normalize import standardise
-from m3po.kit.optim import FlatAdam
+from m3po.kit.optim import FlatAdam, descend
 from m3po.kit.replay import transition_rows
 from m3po.kit.returns import gae
 from m3po.kit.trust_region import adapt_penalty
@@ -39,10 +39,10 @@ class FreshUpdate:
     def __init__(self, model: WorldModel, spec: EnvSpec, config: M3POConfig, gamma: Tensor) -> None:
         self.model, self.config, self.gamma = model, config, gamma
         self.num_tasks = spec.num_tasks
-        self.critics = nn.ModuleList([model.model_free])
+        critics = nn.ModuleList([model.model_free])
         if model.augmented is not None:
-            self.critics.append(model.augmented)
-        self.optimizer = FlatAdam(self.critics, config.actor_lr)
+            critics.append(model.augmented)
+        self.optimizer = FlatAdam(critics, config.actor_lr)
         self.rows: list[dict[str, NDArray[Any]]] = []
 
     @property
@@ -76,9 +76,9 @@ class FreshUpdate:
             if self.config.trust_region == "clip" and float(loss.kl) > 1.5 * self.config.kl_target:
                 metrics["kl_stop"] = 1.0
                 break
-            step(actor_optimizer, loss.total, self.model.actor, self.config.grad_clip)
+            descend(loss.total, actor_optimizer, limit=self.config.grad_clip)
             losses = self._value_losses(batch)
-            step(self.optimizer, torch.stack(list(losses.values())).sum(), self.critics, self.config.grad_clip)
+            descend(torch.stack(list(losses.values())).sum(), self.optimizer, limit=self.config.grad_clip)
             if self.config.trust_region == "kl":
                 penalty = adapt_penalty(penalty, float(loss.kl), self.config.kl_target)
             metrics |= {k: float(v.detach()) for k, v in (loss.parts | losses).items()}
@@ -162,11 +162,3 @@ class FreshUpdate:
     def _minibatches(self, size: int, sampling: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         for _ in range(self.config.epochs):
             yield from np.array_split(sampling.permutation(size), self.config.minibatches)
-
-
-def step(optimizer: FlatAdam, loss: Tensor, module: nn.Module, grad_clip: float) -> None:
-    """One clipped gradient step of ``module`` alone; what the loss passed through on its way gets no gradient."""
-    optimizer.zero_grad()
-    torch.autograd.backward(loss, inputs=list(module.parameters()))
-    optimizer.clip_grad_norm(grad_clip)
-    optimizer.step()

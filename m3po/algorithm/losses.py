@@ -13,7 +13,7 @@ from m3po.algorithm.config import M3POConfig
 from m3po.algorithm.exploration import discrepancy_bonus, one_step_values
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.kit.distributions import Gaussian, gaussian_kl, gaussian_log_prob, squashed_log_prob
-from m3po.kit.returns import lambda_returns
+from m3po.kit.returns import alive, lambda_returns
 from m3po.kit.trust_region import approximate_kl, clipped_surrogate
 
 __all__ = [
@@ -107,8 +107,7 @@ def model_loss(
     z, z_next = torch.stack(predicted[:-1]), torch.stack(predicted[1:])
     e = online.embedding.expand(horizon, *online.embedding.shape)
 
-    alive = torch.cumprod(torch.cat([torch.ones_like(ended[:1]), ~ended[:-1]]).float(), 0)
-    weight = alive * config.rho ** torch.arange(horizon, device=z.device, dtype=z.dtype)[:, None] / horizon
+    weight = alive(ended)[1:] * config.rho ** torch.arange(horizon, device=z.device, dtype=z.dtype)[:, None] / horizon
 
     def weighted(loss: Tensor) -> Tensor:
         return (weight * loss).sum(0).mean()

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from m3po.algorithm.config import M3POConfig
 from m3po.api import EnvSpec
-from m3po.kit.distributions import Gaussian
+from m3po.kit.distributions import Gaussian, bounded_gaussian
 from m3po.kit.nets import MLP, SimNorm, TaskEmbedding, last_linear
 from m3po.kit.normalize import RunningMoments
-from m3po.kit.symlog import symexp, symlog, two_hot_loss
+from m3po.kit.symlog import symlog_loss, symlog_mean
 
 __all__ = ["TaskModel", "WorldModel"]
 
@@ -140,17 +140,15 @@ class WorldModel(nn.Module):
 
     def policy(self, z: Tensor, e: Tensor, action_mask: Tensor, actor: MLP | None = None) -> Gaussian:
         """π(· | z, e) over pre-tanh actions, of another ``actor`` if given; masked entries are N(0, 1), never used."""
-        mean, raw = (actor or self.actor)(_beside(z, e)).chunk(2, -1)
-        log_std = _LOG_STD_LOW + 0.5 * (_LOG_STD_HIGH - _LOG_STD_LOW) * (torch.tanh(raw) + 1)
-        return Gaussian(mean * action_mask, torch.exp(log_std * action_mask))
+        return bounded_gaussian((actor or self.actor)(_beside(z, e)), action_mask, _LOG_STD_LOW, _LOG_STD_HIGH)
 
     def scalar(self, logits: Tensor) -> Tensor:
         """The number ``[...]`` that two-hot ``logits [..., bins]`` stand for."""
-        return symexp(torch.softmax(logits, -1) @ self.bins)
+        return symlog_mean(logits, self.bins)
 
     def regression_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy ``[...]`` of two-hot ``logits [..., bins]`` against numbers ``target [...]``."""
-        return two_hot_loss(logits, symlog(target), self.bins)
+        return symlog_loss(logits, target, self.bins)
 
 
 class TaskModel:

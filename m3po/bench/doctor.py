@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from suites.catalog import load_suite, shipped_suites
 from suites.checks import Finding, examine
 from suites.errors import SuiteError, nearest
-from suites.families import Family, family, family_names
+from suites.families import Family, family, family_names, installed_version
 from suites.protocols import PROTOCOLS
 from suites.spec import Task
 
@@ -140,7 +139,7 @@ def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
 def diagnose(tasks: Sequence[Task], *, quick: bool, jobs: int, console: Console) -> Diagnosis:
     """Examine ``tasks`` in ``jobs`` processes; the progress goes to ``console``."""
     episodes = QUICK_EXPERT_EPISODES if quick else EXPERT_EPISODES
-    packages = tuple(Package(name, _version(name), tested) for name, tested in TESTED.items())
+    packages = tuple(Package(name, installed_version(name), tested) for name, tested in TESTED.items())
     renderer = next((backend for backend in BACKENDS if _renders(backend)), None)
     return Diagnosis(_examine_all(tasks, episodes, jobs, console), packages, renderer)
 
@@ -221,10 +220,3 @@ def _renders(backend: str) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -9,12 +9,13 @@ import re
 import subprocess
 import time
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, PackageNotFoundError, version
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from m3po.registry import agent_offer
+from suites.families import installed_version
 
 __all__ = ["agent_code", "code_of", "gather"]
 
@@ -39,7 +40,7 @@ def gather(device: str, agent: str | None = None) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "packages": {name: found for name in packages if (found := _version(name)) is not None},
+        "packages": {name: found for name in packages if (found := installed_version(name)) is not None},
         **({} if agent is None else {"agent": agent_code(agent)}),
         **_commit(),
     }
@@ -92,13 +93,6 @@ def _digest(package: str) -> str | None:
         except OSError:
             return None
     return digest.hexdigest()[:12]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu() -> str:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Gaussian", "gaussian_kl", "gaussian_log_prob", "squashed_log_prob", "squashed_sample"]
+__all__ = ["Gaussian", "bounded_gaussian", "gaussian_kl", "gaussian_log_prob", "squashed_log_prob", "squashed_sample"]
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -23,6 +23,17 @@ class Gaussian(NamedTuple):
     def sample(self, noise: Tensor) -> Tensor:
         """mean + std · noise, reparameterised; ``noise`` ``[..., A]`` standard normal."""
         return self.mean + self.std * noise
+
+
+def bounded_gaussian(outputs: Tensor, mask: Tensor, log_std_min: float, log_std_max: float) -> Gaussian:
+    """The policy that ``outputs [..., 2A]`` of a network, means and then x, stand for.
+
+    log σ = min + (max − min) (tanh x + 1)/2  (TD-MPC2's code); ``mask [..., A]`` says which entries exist, the others
+    are N(0, 1).
+    """
+    mean, raw = outputs.chunk(2, -1)
+    log_std = log_std_min + 0.5 * (log_std_max - log_std_min) * (torch.tanh(raw) + 1)
+    return Gaussian(mean * mask, torch.exp(log_std * mask))
 
 
 def gaussian_log_prob(dist: Gaussian, u: Tensor, mask: Tensor) -> Tensor:

@@ -1,14 +1,15 @@
-"""Adam for small networks, where the work per tensor costs more than the mathematics."""
+"""Moving parameters: Adam for small networks, where the work per tensor costs more than the mathematics; targets."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FlatAdam", "clip_grad_norm"]
+__all__ = ["FlatAdam", "clip_grad_norm", "descend", "follow"]
 
 
 class FlatAdam:
@@ -32,13 +33,14 @@ class FlatAdam:
         self.betas = betas
         self.eps = eps
         self.steps = 0
-        self.parameters = torch.cat([p.detach().flatten() for p in module.parameters()])
+        self.leaves = tuple(module.parameters())
+        self.parameters = torch.cat([p.detach().flatten() for p in self.leaves])
         self.gradient = torch.zeros_like(self.parameters)
         self.first_moment = torch.zeros_like(self.parameters)
         self.second_moment = torch.zeros_like(self.parameters)
         self._steps = torch.zeros((), device=self.parameters.device)
         start = 0
-        for p in module.parameters():
+        for p in self.leaves:
             end = start + p.numel()
             p.data = self.parameters[start:end].view_as(p)
             p.grad = self.gradient[start:end].view_as(p)
@@ -92,10 +94,34 @@ class FlatAdam:
 
 
 def clip_grad_norm(optimizers: Sequence[FlatAdam], limit: float) -> Tensor:
-    """Shorten the gradients of several optimisers together to length ``limit``; returns their length before."""
+    """Shorten the gradients of several optimisers together to length ``limit``; returns their length before.
+
+    An infinite limit leaves them as they are.
+    """
     norms = [torch.linalg.vector_norm(optimizer.gradient) for optimizer in optimizers]
     norm: Tensor = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
-    for optimizer in optimizers:
-        optimizer.gradient.mul_(factor)
+    if limit < math.inf:
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+        for optimizer in optimizers:
+            optimizer.gradient.mul_(factor)
     return norm
+
+
+def descend(loss: Tensor, *optimizers: FlatAdam, limit: float) -> Tensor:
+    """One step of ``optimizers`` down the gradient of the scalar ``loss``, shortened by :func:`clip_grad_norm`.
+
+    Returns the gradient's length before. Only what they train gets one, not what the loss passed through on its way.
+    """
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    torch.autograd.backward(loss, inputs=[p for optimizer in optimizers for p in optimizer.leaves])
+    norm = clip_grad_norm(optimizers, limit)
+    for optimizer in optimizers:
+        optimizer.step()
+    return norm
+
+
+@torch.no_grad()
+def follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
+    """θ̄ ← (1 − rate) θ̄ + rate θ, for all parameters θ̄ of ``slow`` and θ of ``fast``, which is of the same form."""
+    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), rate)

@@ -77,19 +77,22 @@ class SequenceReplay:
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs, oldest row first."""
         order = (self.head - self.rows + np.arange(self.rows)) % self.length
-        return {"rows": {name: store[order] for name, store in self.storage.items()}, "head": self.head}
+        rows = {name: store[order] for name, store in self.storage.items()}
+        return {"envs": self.num_envs, "rows": rows, "head": self.head}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what :meth:`state` described; the sizes must be the same."""
-        rows = {name: np.asarray(value) for name, value in state["rows"].items()}
-        self.head = int(state["head"])
-        self.rows = len(next(iter(rows.values()))) if rows else 0
-        order = (self.head - self.rows + np.arange(self.rows)) % self.length
-        self.storage = {}
-        for name, value in rows.items():
-            if value.shape[1] != self.num_envs or self.rows > self.length:
-                raise ValueError(
-                    f"saved replay of shape {value.shape} does not fit {self.length} rows of {self.num_envs}"
-                )
-            self.storage[name] = np.zeros((self.length, *value.shape[1:]), value.dtype)
-            self.storage[name][order] = value
+    @classmethod
+    def restore(cls, capacity: int, state: Mapping[str, Any]) -> SequenceReplay:
+        """A replay as :meth:`state` described it; ``capacity`` must be the same."""
+        replay = cls(capacity, state["envs"])
+        replay.head = state["head"]
+        replay.rows = len(next(iter(state["rows"].values()), ()))
+        if replay.rows > replay.length:
+            raise ValueError(
+                f"the saved replay has {replay.rows} rows of {replay.num_envs} environments, more than a capacity of "
+                f"{capacity} transitions holds"
+            )
+        order = (replay.head - replay.rows + np.arange(replay.rows)) % replay.length
+        for name, rows in state["rows"].items():
+            replay.storage[name] = np.zeros((replay.length, *rows.shape[1:]), rows.dtype)
+            replay.storage[name][order] = rows
+        return replay

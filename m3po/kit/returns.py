@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["discount_for_length", "gae", "lambda_returns"]
+__all__ = ["alive", "discount_for_length", "gae", "lambda_returns"]
 
 
 def _same_shape(**tensors: Tensor) -> None:
@@ -64,6 +64,16 @@ def lambda_returns(
         running = reward[t] + discount[t] * ((1 - lam) * next_value[t] + lam * running)
         returns[t] = running
     return returns
+
+
+def alive(ended: Tensor) -> Tensor:
+    """Which states of a sequence belong to the episode it began in, ``[T + 1, ...]`` of ``ended`` bool ``[T, ...]``.
+
+    The state that an episode ended in does; the next row begins another one: 1 for s₀ and s₁, then ∏ (1 − endedₜ).
+    So step t counts by entry t + 1, and what is said of sₜ by entry t.
+    """
+    began = torch.ones_like(ended[:1])
+    return torch.cumprod(torch.cat([began, began, ~ended[:-1]]).float(), 0)
 
 
 def discount_for_length(decisions: Tensor) -> Tensor:

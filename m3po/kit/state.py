@@ -1,7 +1,8 @@
 """Saving and loading of learning state without pickle: tensors in safetensors, the rest in JSON.
 
-A state is a tree of mappings, sequences, numbers, strings, ``None``, torch tensors and numpy arrays. Loading gives
-tensors back as CPU tensors and arrays as numpy arrays. A file from a stranger can be wrong, but never run code.
+A state is a tree of mappings, sequences, numbers, strings, ``None``, torch tensors, numpy arrays and generators of
+either. Loading gives tensors back as CPU tensors, arrays as numpy arrays, and of a generator what
+:func:`restore_generator` takes. A file from a stranger can be wrong, but never run code.
 """
 
 from __future__ import annotations
@@ -18,14 +19,7 @@ from torch import Tensor
 
 from m3po.kit.seeding import derive
 
-__all__ = [
-    "generator_state",
-    "load_state",
-    "numpy_generator_state",
-    "restore_generator",
-    "restore_numpy_generator",
-    "save_state",
-]
+__all__ = ["load_state", "restore_generator", "save_state"]
 
 
 def save_state(directory: Path, name: str, tree: Any) -> None:
@@ -55,13 +49,18 @@ def _pack(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             return {"$array": path}
         case np.generic():
             return node.item()
+        case torch.Generator():
+            return _pack(node.get_state(), path, tensors)
+        case np.random.Generator():
+            return _pack(node.bit_generator.state, path, tensors)
         case Mapping():
             # A list of pairs, because JSON keys are strings and optimisers count parameters with integers.
             return {"$items": [[key, _pack(value, f"{path}/{key}", tensors)] for key, value in node.items()]}
         case list() | tuple():
             return [_pack(value, f"{path}/{i}", tensors) for i, value in enumerate(node)]
     raise TypeError(
-        f"cannot save a {type(node).__name__} at {path or 'the top'}; use tensors, arrays, numbers or strings"
+        f"cannot save a {type(node).__name__} at {path or 'the top'}; use tensors, arrays, generators, numbers or "
+        "strings"
     )
 
 
@@ -77,28 +76,15 @@ def _unpack(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     return {key: _unpack(value, tensors) for key, value in node["$items"]}
 
 
-def generator_state(generator: torch.Generator) -> Tensor:
-    """The state of a torch generator as bytes."""
-    return generator.get_state()
-
-
-def restore_generator(generator: torch.Generator, state: Tensor) -> None:
-    """Set a torch generator to a state of :func:`generator_state`.
+def restore_generator(generator: torch.Generator | np.random.Generator, state: Any) -> None:
+    """Set a generator to the ``state`` that was loaded of one.
 
     Devices have generators of different kinds. The state of another kind becomes a seed: what was saved on a GPU can be
     played, and goes on, on a CPU, with other random numbers.
     """
-    if state.shape == generator.get_state().shape:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif state.shape == generator.get_state().shape:
         generator.set_state(state)
     else:
         generator.manual_seed(derive(0, state.numpy().tobytes().hex()))
-
-
-def numpy_generator_state(generator: np.random.Generator) -> dict[str, Any]:
-    """The state of a numpy generator as plain numbers."""
-    return dict(generator.bit_generator.state)
-
-
-def restore_numpy_generator(generator: np.random.Generator, state: Mapping[str, Any]) -> None:
-    """Set a numpy generator to a state of :func:`numpy_generator_state`."""
-    generator.bit_generator.state = dict(state)

@@ -15,11 +15,11 @@ __all__ = [
     "symexp",
     "symexp_bins",
     "symlog",
+    "symlog_loss",
+    "symlog_mean",
     "symmetric_two_hot_mean",
-    "two_hot",
     "two_hot_loss",
     "two_hot_losses",
-    "two_hot_mean",
 ]
 
 
@@ -33,23 +33,22 @@ def symexp(x: Tensor) -> Tensor:
     return torch.sign(x) * torch.expm1(torch.abs(x))
 
 
+def symlog_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """The number ``[...]`` that ``logits [..., n]`` over ``bins [n]`` in symlog space stand for: symexp Σ p bins."""
+    return symexp(torch.softmax(logits, -1) @ bins)
+
+
+def symlog_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
+    """:func:`two_hot_loss` ``[...]`` of ``logits [..., n]`` over symlog-spaced ``bins [n]`` to numbers ``x [...]``."""
+    return two_hot_loss(logits, symlog(x), bins)
+
+
 def symexp_bins(count: int, limit: float = 20.0, device: torch.device | str = "cpu") -> Tensor:
     """``count`` (odd) bins symexp(−limit … limit), exactly symmetric around an exact zero."""
     if count % 2 == 0:
         raise ValueError(f"an odd number of bins has a bin at zero; got {count}")
     half = symexp(torch.linspace(-limit, 0.0, count // 2 + 1, device=device))
     return torch.cat([half, -half[:-1].flip(0)])
-
-
-def two_hot(x: Tensor, bins: Tensor) -> Tensor:
-    """Weights ``[..., n]`` of values ``x [...]`` on sorted ``bins [n]``; values outside are clipped to the ends.
-
-    The weights sum to one and Σ weights · bins = clip(x).
-    """
-    lower, share = _neighbours(x, bins)
-    weights = torch.zeros(*x.shape, bins.shape[0], dtype=x.dtype, device=x.device)
-    weights.scatter_(-1, lower.unsqueeze(-1), (1 - share).unsqueeze(-1))
-    return weights.scatter_(-1, (lower + 1).unsqueeze(-1), share.unsqueeze(-1))
 
 
 def _neighbours(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +61,10 @@ def _neighbours(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def two_hot_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
-    """Cross-entropy ``[...]`` of ``logits [..., n]`` against the two-hot target of ``x [...]``."""
+    """Cross-entropy ``[...]`` of ``logits [..., n]`` against the two-hot target of ``x [...]`` on sorted ``bins [n]``.
+
+    Its weights are on the two bins around x, sum to one, and Σ weights · bins = x; beyond the ends x counts as the end.
+    """
     if logits.shape[:-1] != x.shape:
         raise ValueError(f"logits {tuple(logits.shape)} do not match targets {tuple(x.shape)} plus one axis of bins")
     return two_hot_losses(F.log_softmax(logits, dim=-1), x.unsqueeze(-1), bins).squeeze(-1)
@@ -78,24 +80,8 @@ def two_hot_losses(log_probs: Tensor, x: Tensor, bins: Tensor) -> Tensor:
     return -((1 - share) * below + share * above)
 
 
-def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
-    """Expected value ``[...]`` of ``logits [..., n]`` over ``bins [n]``.
-
-    Positive and negative bins are summed apart, small first: with exponentiated bins the plain sum of a uniform
-    distribution is not zero in float32 (DreamerV3's repository does the same).
-    """
-    probs = torch.softmax(logits, dim=-1)
-    middle = bins.shape[0] // 2
-    products = probs * bins
-    if bins.shape[0] % 2 == 0:
-        return products.sum(-1)
-    negative = products[..., :middle].flip(-1)
-    positive = products[..., middle + 1 :]
-    return products[..., middle] + (positive + negative).sum(-1)
-
-
 def symmetric_two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
-    """:func:`two_hot_mean` over bins symmetric around a zero, as of :func:`symexp_bins`, in a third of its time.
+    """Expected value ``[...]`` of ``logits [..., n]`` over ``bins [n]`` symmetric around a zero (:func:`symexp_bins`).
 
     Opposite bins share a factor, Σ (p₊ᵢ − p₋ᵢ) b₊ᵢ: with exponentiated bins the plain sum of a uniform distribution is
     not zero in float32, this one is.

@@ -9,6 +9,8 @@ import torch.nn as nn
 from m3po.algorithm.losses import model_loss, value_targets
 from m3po.algorithm.model import TaskModel, WorldModel
 from m3po.api import EnvSpec
+from m3po.kit.symlog import symlog
+from tests.kit.test_symlog import two_hot
 
 from .conftest import OBSERVATION, make_batch, make_spec, tiny
 
@@ -56,8 +58,6 @@ def test_training_on_one_batch_halves_the_prediction_error(spec: EnvSpec) -> Non
 
 def constant_value(model: WorldModel, value: float) -> None:
     """Make every critic head predict ``value`` everywhere, through the bias of its last layer."""
-    from m3po.kit.symlog import symlog, two_hot
-
     weights = two_hot(symlog(torch.tensor(value)), model.bins)
     for head in model.critics:
         last = [m for m in head.modules() if isinstance(m, nn.Linear)][-1]

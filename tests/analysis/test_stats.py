@@ -164,6 +164,21 @@ def test_the_interval_of_a_difference_by_hand() -> None:
     assert stats.difference(stats.Estimate(0.7), stats.Estimate(0.4, 0.35, 0.44)).low is None
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.1, 0.3, True),
+        (-0.3, -0.1, True),
+        (-0.1, 0.3, False),
+        (0.0, 0.3, False),
+        (-0.3, 0.0, False),
+        (None, None, False),
+    ],
+)
+def test_an_interval_that_leaves_out_zero(low: float | None, high: float | None, expected: bool) -> None:
+    assert stats.Estimate(0.2, low, high).leaves_out_zero is expected
+
+
 @pytest.mark.parametrize("runs", [5, 10])
 def test_agents_that_are_alike_are_seldom_told_apart(runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most about 5 times in 100; three standard errors of a share of 200: √(0.05 × 0.95 / 200) = 1.5 %."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.ppo.gradients import policy_gradient, value_gradient
-from baselines.ppo.model import ActorCritic
+from baselines.ppo.networks import ActorCritic
 from m3po.kit.distributions import gaussian_log_prob
 from m3po.kit.trust_region import clipped_surrogate
 

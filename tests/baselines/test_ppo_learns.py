@@ -6,9 +6,8 @@ import pytest
 
 from baselines.ppo.agent import PPO
 from baselines.ppo.config import PPOConfig
-from m3po.api import transition
 from suites.vector import VectorEnv
-from tests.baselines.toys import TASKS, mean_returns
+from tests.baselines.toys import TASKS, mean_returns, train
 
 
 @pytest.mark.slow
@@ -16,13 +15,7 @@ def test_learns_two_tasks_at_once() -> None:
     with VectorEnv(TASKS, 8, seed=0, stream="train") as env:
         config = PPOConfig(preset="small", learning_rate=3e-3, hidden=(32,))
         agent = PPO(env.spec, config, seed=0, device="cpu")
-        step, carry = env.reset(), agent.initial_carry(8)
-        while env.env_step < 25_000:
-            decision = agent.act(carry, step.observation, step.first, step.task, explore=True)
-            following = env.step(decision.action)
-            agent.observe(transition(step, decision, following))
-            agent.update()
-            step = following
+        train(agent, env, 25_000)
     reach, terminate = mean_returns(agent)
     # The distance d of two points uniform on [-1, 1] has density (2 − d)/2. Standing still costs 20 E[min(1, d)] =
     # 20 (1/3 + 1/4) = 11.7; moving 0.2 a step costs about E[d²/0.4 − d/2] = (2/3)/0.4 − 1/3 = 1.3.

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from baselines.sac.agent import SAC
 from baselines.sac.config import SACConfig
@@ -103,22 +102,6 @@ def test_entropy_counts_in_target_and_objective() -> None:
     # The target is −α log π of the next action: about α times the entropy, apart from the spread of log π.
     assert critic_loss > (0.5 * entropy) ** 2 * 0.9
     assert cold._learn(rows)[0].item() == pytest.approx(0)
-
-
-def test_the_actors_step_leaves_the_critics_alone() -> None:
-    agent = tiny()
-    before = agent.critic_optimizer.parameters.clone()
-    agent._step(agent.actor_optimizer, agent._q(agent.critics, *inputs(agent)).mean(), agent.actor, None)
-    assert torch.equal(agent.critic_optimizer.parameters, before)
-    assert agent.critic_optimizer.gradient.abs().max() == 0
-    assert agent.actor_optimizer.gradient.abs().max() > 0
-
-
-def inputs(agent: SAC) -> tuple[Tensor, Tensor, Tensor]:
-    """Observations, the policy's actions on them, and tasks."""
-    rows = batch(agent.spec, [0] * 4)
-    action, _ = agent._sample(rows.observation, rows.task, agent.action_mask[rows.task])
-    return rows.observation, action, rows.task
 
 
 def test_targets_follow_slowly() -> None:

@@ -6,9 +6,8 @@ import pytest
 
 from baselines.sac.agent import SAC
 from baselines.sac.config import SACConfig
-from m3po.api import transition
 from suites.vector import VectorEnv
-from tests.baselines.toys import TASKS, mean_returns
+from tests.baselines.toys import TASKS, mean_returns, train
 
 
 @pytest.mark.slow
@@ -28,13 +27,7 @@ def test_learns_two_tasks_at_once(form: dict[str, str]) -> None:
             **form,
         )
         agent = SAC(env.spec, config, seed=0, device="cpu")
-        step = env.reset()
-        while env.env_step < 3_000:
-            decision = agent.act(None, step.observation, step.first, step.task, explore=True)
-            following = env.step(decision.action)
-            agent.observe(transition(step, decision, following))
-            agent.update()
-            step = following
+        train(agent, env, 3_000)
     reach, terminate = mean_returns(agent)
     # Standing still costs 11.7, moving straight to the goal about 1.3; leaving the box from within 0.5 takes at most 5
     # steps at full speed, and staying costs 20.

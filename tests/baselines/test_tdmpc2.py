@@ -13,14 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.tdmpc2.agent import TDMPC2, LastPlan, _reached
+from baselines.tdmpc2.agent import TDMPC2, LastPlan
 from baselines.tdmpc2.config import TDMPC2Config
 from baselines.tdmpc2.model import Network
 from m3po.api import PARAMETERS, UPDATES, EnvSpec, Metrics, Transition
 from m3po.kit.nets import last_linear
-from m3po.kit.symlog import symlog, two_hot
+from m3po.kit.symlog import symlog
 from m3po.testing import check_agent
 from tests.baselines.toys import spec_of
+from tests.kit.test_symlog import two_hot
 
 TINY = {
     "enc_dim": 8,
@@ -106,12 +107,6 @@ def losses(agent: TDMPC2, rows: dict[str, Tensor]) -> Any:
     """The model's losses, with the same noise in every call."""
     agent.noise.manual_seed(0)
     return agent._model_loss(rows, agent.model.rows(rows["task"][0]))
-
-
-def test_what_counts_as_reached_ends_with_the_episode() -> None:
-    # Ended by the first, the second, the last of three steps, and never: states s₀ … s₃.
-    ended = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], dtype=torch.bool)
-    assert _reached(ended).T.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize("end", ["terminated", "truncated"])

@@ -6,9 +6,8 @@ import pytest
 
 from baselines.tdmpc2.agent import TDMPC2
 from baselines.tdmpc2.config import TDMPC2Config
-from m3po.api import transition
 from suites.vector import VectorEnv
-from tests.baselines.toys import TASKS, mean_returns
+from tests.baselines.toys import TASKS, mean_returns, train
 
 
 @pytest.mark.slow
@@ -31,13 +30,7 @@ def test_learns_two_tasks_at_once() -> None:
     )
     with VectorEnv(TASKS, 8, seed=0, stream="train") as env:
         agent = TDMPC2(env.spec, config, seed=0, device="cpu")
-        step, carry = env.reset(), agent.initial_carry(8)
-        while env.env_step < 1_600:
-            decision = agent.act(carry, step.observation, step.first, step.task, explore=True)
-            following = env.step(decision.action)
-            agent.observe(transition(step, decision, following))
-            agent.update()
-            step, carry = following, decision.carry
+        train(agent, env, 1_600)
     reach, terminate = mean_returns(agent)
     # Standing still costs 11.7, moving straight to the goal about 1.3; leaving the box from within 0.5 takes at most 5
     # steps at full speed, and staying costs 20. Three seeds, with one thread and two, ended at -3.7 and -7.9 or above.

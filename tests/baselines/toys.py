@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from m3po.api import Agent, EnvSpec
+from m3po.api import Agent, EnvSpec, transition
 from suites.protocols import protocol
 from suites.spec import Task
 from suites.vector import VectorEnv
@@ -30,6 +30,17 @@ def spec_of(observation_sizes: Sequence[int], action_sizes: Sequence[int], actio
         action_repeat=np.full(K, action_repeat, np.int64),
         task_names=tuple(f"task-{k}" for k in range(K)),
     )
+
+
+def train(agent: Agent, env: VectorEnv, env_steps: int) -> None:
+    """The loop of :mod:`m3po.api`, from the first reset of ``env``."""
+    step, carry = env.reset(), agent.initial_carry(env.num_envs)
+    while env.env_step < env_steps:
+        decision = agent.act(carry, step.observation, step.first, step.task, explore=True)
+        following = env.step(decision.action)
+        agent.observe(transition(step, decision, following))
+        agent.update()
+        step, carry = following, decision.carry
 
 
 def mean_returns(agent: Agent, tasks: Sequence[Task] = TASKS) -> list[float]:

@@ -61,8 +61,8 @@ def test_too_long_a_subsequence_is_refused() -> None:
 
 @pytest.mark.parametrize("rows", [0, 3, 5, 12])
 def test_restored_replay_goes_on_as_the_saved_one(rows: int) -> None:
-    replay, other = filled(10, rows), SequenceReplay(10, num_envs=2)
-    other.restore(replay.state())
+    replay = filled(10, rows)
+    other = SequenceReplay.restore(10, replay.state())
     for t in range(rows, rows + 3):
         for each in (replay, other):
             each.add(row(t))
@@ -72,8 +72,8 @@ def test_restored_replay_goes_on_as_the_saved_one(rows: int) -> None:
 
 
 def test_saved_replay_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not fit 2 rows of 2"):
-        SequenceReplay(4, num_envs=2).restore(filled(10, 5).state())
+    with pytest.raises(ValueError, match="5 rows of 2 environments, more than a capacity of 4 transitions holds"):
+        SequenceReplay.restore(4, filled(10, 5).state())
 
 
 def test_transition_rows_keep_everything_but_extras() -> None:

@@ -8,12 +8,28 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution, kl_divergence
 
-from m3po.kit.distributions import Gaussian, gaussian_kl, gaussian_log_prob, squashed_log_prob, squashed_sample
+from m3po.kit.distributions import (
+    Gaussian,
+    bounded_gaussian,
+    gaussian_kl,
+    gaussian_log_prob,
+    squashed_log_prob,
+    squashed_sample,
+)
 
 GENERATOR = torch.Generator().manual_seed(0)
 P = Gaussian(torch.randn(7, 3, generator=GENERATOR), torch.rand(7, 3, generator=GENERATOR) + 0.2)
 Q = Gaussian(torch.randn(7, 3, generator=GENERATOR), torch.rand(7, 3, generator=GENERATOR) + 0.2)
 ALL = torch.ones(7, 3)
+
+
+def test_bounded_gaussian_by_hand() -> None:
+    # Means 1, −2, 3, then x = 0, −100, 7; the last entry does not exist.
+    outputs = torch.tensor([1.0, -2.0, 3.0, 0.0, -100.0, 7.0])
+    found = bounded_gaussian(outputs, torch.tensor([1.0, 1.0, 0.0]), -3.0, 1.0)
+    assert found.mean.tolist() == [1, -2, 0]
+    # tanh 0 = 0 is the middle of [−3, 1]; tanh −100 = −1 is its lower end.
+    assert found.std.tolist() == pytest.approx([math.exp(-1), math.exp(-3), 1.0])
 
 
 def test_log_prob_by_hand() -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3po.kit.returns import discount_for_length, gae, lambda_returns
+from m3po.kit.returns import alive, discount_for_length, gae, lambda_returns
 
 
 def column(*values: float) -> torch.Tensor:
@@ -99,6 +99,12 @@ def test_lambda_returns_agree_with_gae() -> None:
     advantage = gae(reward, value, following, terminated, ended, 0.9, 0.8)
     returns = lambda_returns(reward, following, 0.9 * ~terminated, 0.8, chain=~ended)
     assert torch.allclose(returns, advantage + value, atol=1e-5)
+
+
+def test_alive_ends_with_the_episode() -> None:
+    # Ended by the first, the second, the last of three steps, and never: states s₀ … s₃.
+    ended = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], dtype=torch.bool)
+    assert alive(ended).T.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
 
 
 def test_discount_for_length() -> None:

@@ -10,14 +10,7 @@ import pytest
 import torch
 
 from m3po.kit.seeding import derive, generator, initialised_from, numpy_generator
-from m3po.kit.state import (
-    generator_state,
-    load_state,
-    numpy_generator_state,
-    restore_generator,
-    restore_numpy_generator,
-    save_state,
-)
+from m3po.kit.state import load_state, restore_generator, save_state
 
 
 def test_a_tree_comes_back(tmp_path: Path) -> None:
@@ -79,12 +72,12 @@ def test_generators_go_on_where_they_were(tmp_path: Path) -> None:
     ours, theirs = generator(0, "act"), numpy_generator(0, "act")
     torch.rand(3, generator=ours)
     theirs.normal(size=3)
-    save_state(tmp_path, "random", {"torch": generator_state(ours), "numpy": numpy_generator_state(theirs)})
+    save_state(tmp_path, "random", {"torch": ours, "numpy": theirs})
     expected = torch.rand(3, generator=ours), theirs.normal(size=3)
     state = load_state(tmp_path, "random")
     fresh, fresh_numpy = generator(1, "other"), numpy_generator(1, "other")
     restore_generator(fresh, state["torch"])
-    restore_numpy_generator(fresh_numpy, state["numpy"])
+    restore_generator(fresh_numpy, state["numpy"])
     assert torch.equal(torch.rand(3, generator=fresh), expected[0])
     assert np.array_equal(fresh_numpy.normal(size=3), expected[1])
 

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from m3po.kit.symlog import (
     symexp,
     symexp_bins,
     symlog,
+    symlog_loss,
+    symlog_mean,
     symmetric_two_hot_mean,
-    two_hot,
     two_hot_loss,
     two_hot_losses,
-    two_hot_mean,
 )
 
 BINS = torch.tensor([-1.0, 0.0, 2.0])
+
+
+def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+    """Weights ``[..., n]``: the i-th is 1 where x is the i-th bin, 0 at all others, linear between, level beyond."""
+    weights = [np.interp(x.detach().numpy(), bins.numpy(), bin_i) for bin_i in np.eye(len(bins))]
+    return torch.from_numpy(np.stack(weights, -1)).to(bins)
 
 
 def test_symlog_by_hand() -> None:
@@ -49,13 +57,12 @@ def test_two_hot_by_hand() -> None:
     assert weights.tolist() == [[0, 0.75, 0.25], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
 
 
-@given(st.lists(st.floats(-1, 2, width=32), min_size=1, max_size=5))
-def test_two_hot_weights_sum_to_one_and_average_to_the_value(values: list[float]) -> None:
-    x = torch.tensor(values)
-    weights = two_hot(x, BINS)
-    assert torch.allclose(weights.sum(-1), torch.ones_like(x))
-    assert torch.allclose(weights @ BINS, x, atol=1e-6)
-    assert ((weights > 0).sum(-1) <= 2).all()
+def test_two_hot_loss_is_a_cross_entropy() -> None:
+    # On the bins, between them and beyond them.
+    x = torch.linspace(-3, 4, 71)
+    logits = torch.randn(71, 3, generator=torch.Generator().manual_seed(0))
+    expected = -(two_hot(x, BINS) * torch.log_softmax(logits, -1)).sum(-1)
+    torch.testing.assert_close(two_hot_loss(logits, x, BINS), expected)
 
 
 def test_two_hot_loss_by_hand() -> None:
@@ -65,6 +72,15 @@ def test_two_hot_loss_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.25, 0.5, 0.25]]))
     expected = 0.75 * math.log(2) + 0.25 * math.log(4)
     assert two_hot_loss(logits, torch.tensor([0.5]), BINS).item() == pytest.approx(expected)
+
+
+def test_numbers_over_bins_in_symlog_space() -> None:
+    bins = torch.tensor([-1.0, 0.0, 1.0])
+    logits = torch.log(torch.tensor([[0.125, 0.25, 0.625]]))
+    # symexp(0.625 − 0.125) = e^½ − 1, which is half of the way from bin 0 to bin 1.
+    x = torch.tensor([math.exp(0.5) - 1])
+    assert symlog_mean(logits, bins).item() == pytest.approx(x.item())
+    assert symlog_loss(logits, x, bins).item() == pytest.approx(-0.5 * math.log(0.25) - 0.5 * math.log(0.625))
 
 
 def test_two_hot_loss_is_least_at_the_target() -> None:
@@ -85,36 +101,23 @@ def test_one_prediction_against_several_targets() -> None:
         two_hot_losses(log_probs, torch.tensor([0.5]), BINS)
 
 
-def test_two_hot_mean_by_hand() -> None:
-    logits = torch.log(torch.tensor([[0.25, 0.5, 0.25]]))
-    # 0.25·(−1) + 0.5·0 + 0.25·2 = 0.25.
-    assert two_hot_mean(logits, BINS).item() == pytest.approx(0.25)
-
-
-def test_two_hot_mean_of_a_uniform_prediction_is_exactly_zero() -> None:
-    # The plain float32 sum over bins up to e²⁰ is not: it is off by tens.
-    assert two_hot_mean(torch.zeros(2, 255), symexp_bins(255)).tolist() == [0, 0]
-
-
-def test_two_hot_mean_with_an_even_number_of_bins() -> None:
-    assert two_hot_mean(torch.zeros(1, 4), torch.tensor([-1.0, 0, 1, 2])).item() == pytest.approx(0.5)
-
-
 def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match="vector of at least two"):
-        two_hot(torch.zeros(1), torch.zeros(1))
+        two_hot_loss(torch.zeros(1, 1), torch.zeros(1), torch.zeros(1))
     with pytest.raises(ValueError, match="do not match targets"):
         two_hot_loss(torch.zeros(2, 3), torch.zeros(3), BINS)
 
 
-def test_symmetric_two_hot_mean_is_the_same() -> None:
+def test_symmetric_two_hot_mean() -> None:
     logits = torch.log(torch.tensor([[0.125, 0.25, 0.625]]))
     # 0.125·(−2) + 0.25·0 + 0.625·2 = 1.
     assert symmetric_two_hot_mean(logits, torch.tensor([-2.0, 0.0, 2.0])).item() == pytest.approx(1.0)
     bins = symexp_bins(255)
+    # The plain float32 sum over bins up to e²⁰ is not zero: it is off by tens.
     assert symmetric_two_hot_mean(torch.zeros(2, 255), bins).tolist() == [0, 0]
     # In double precision: bins of e²⁰ cancel to what is left of them.
     logits = torch.randn(50, 255, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    torch.testing.assert_close(symmetric_two_hot_mean(logits, bins.double()), two_hot_mean(logits, bins.double()))
+    expected = (torch.softmax(logits, -1) * bins.double()).sum(-1)
+    torch.testing.assert_close(symmetric_two_hot_mean(logits, bins.double()), expected)
     with pytest.raises(ValueError, match="odd"):
         symmetric_two_hot_mean(torch.zeros(1, 2), torch.tensor([-1.0, 1.0]))

@@ -21,7 +21,7 @@ def data(monkeypatch):
     }
     found = {"versions": dict(versions), "tasks": tasks}
     monkeypatch.setattr(parity, "_certificate", lambda: found)
-    monkeypatch.setattr(parity, "_version", versions.get)
+    monkeypatch.setattr(parity, "installed_version", versions.get)
     return versions
 
 
@@ -89,7 +89,7 @@ def measured(monkeypatch):
     """Three tasks, measured at once; the shipped certificate is out of reach."""
     monkeypatch.setattr(parity, "MT50", ("reach-v3", "push-v3"))
     monkeypatch.setattr(parity, "DMC28", ("walker-walk",))
-    monkeypatch.setattr(parity, "_version", lambda package: f"{package} 1")
+    monkeypatch.setattr(parity, "installed_version", lambda package: f"{package} 1")
     verdicts = {"reach-v3": [], "push-v3": ["pulls", "throws"], "walker-walk": []}
     names = []
 
