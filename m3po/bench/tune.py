@@ -7,6 +7,7 @@ tuning seeds; a diverged cell counts 0. The first trial is the configuration as 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,14 +21,17 @@ from m3po.bench.experiment import cores
 from m3po.bench.ledger import record
 from m3po.bench.problem import Problem
 from m3po.bench.search import Search
-from m3po.bench.store import explained, write_text
-from m3po.bench.study import to_yaml
+from m3po.bench.store import StoreError, explained, write_text
+from m3po.bench.study import build_study, to_yaml
 from m3po.bench.trials import answering, open_study, turn, working
 from suites.catalog import LoadedSuite, load_suite, shipped_suites
 from suites.errors import SuiteError
 from suites.spec import Name, Tuned, Tuning
 
 __all__ = ["Found", "Request", "TuningOutcome", "TuningTrial", "tune_agents", "tuning_folder"]
+
+HEADER = "# Found by m3po-bench tune"
+"""How a suite begins that tuning wrote, and may replace."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ def tune_agents(
     """
     problems = [Problem.of(request.loaded, agent, request.settings) for agent in request.agents]
     path = out / f"{request.name}.yaml"  # says at once where there can be no such suite
+    _check_place(path)
     found = []
     for problem in problems:
         one, search = _search(problem, request, results, jobs or cores(), device, console)
@@ -171,6 +176,24 @@ def tune_agents(
             done = f"interrupted {so_far}; run the same command again to go on"
             return TuningOutcome(tuple(found), None, done, 3)
     return _conclude(request, found, path)
+
+
+def _check_place(path: Path) -> None:
+    """Say before a search where its suite could not be written behind it. Raises :class:`StoreError`."""
+    try:
+        if path.is_dir() or (path.exists() and not path.read_bytes().startswith(HEADER.encode())):
+            raise StoreError(
+                f"the tuned suite would replace {path}, which tuning did not write; "
+                "move it away, or name another folder with --out"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"the tuned suite could not be written into {path.parent} ({error.strerror or error}); "
+            "name a folder with --out that can be written"
+        ) from error
 
 
 def _search(
@@ -214,10 +237,8 @@ def _conclude(request: Request, found: Sequence[Found], path: Path) -> TuningOut
     if lost:
         reason = "every one failed or diverged; no suite was written"
         return TuningOutcome(tuple(found), None, f"no valid trial of {', '.join(lost)}: {reason}", 1)
-    with explained("create", path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, _suite_text(request, found, path.parent))
-    load_suite(str(path))
+    build_study(load_suite(str(path)))
     scores = "; ".join(
         f"best of {one.agent}: trial {one.best.number + 1}, score {one.best.score:.4f}"
         for one in found
@@ -227,7 +248,7 @@ def _conclude(request: Request, found: Sequence[Found], path: Path) -> TuningOut
 
 
 def _suite_text(request: Request, found: Sequence[Found], out: Path) -> str:
-    """The source suite with the best values laid over it, and where they come from."""
+    """The suite as it was tuned, ``--set`` included, with the best values laid over it, and where they come from."""
     problem = found[0].problem
     suite, settings = problem.suite, problem.settings
     base = request.source
@@ -237,7 +258,7 @@ def _suite_text(request: Request, found: Sequence[Found], out: Path) -> str:
     pruner = "" if settings.pruner == "none" else f", pruner {settings.pruner}"
     tasks = "its own" if not request.loaded.tuning else ", ".join(task.name for unit in problem.units for task in unit)
     notes = [
-        f"Found by m3po-bench tune (Optuna, sampler {settings.sampler}{pruner}). {packages}.",
+        f"{HEADER.removeprefix('# ')} (Optuna, sampler {settings.sampler}{pruner}). {packages}.",
         f"Study: suite {suite.name}, version {suite.version}; tasks: {tasks}.",
         *map(_origin, found),
         "Score: the mean normalised final score; trial 1 is the configuration as it stood; a diverged cell counts 0.",
@@ -245,13 +266,15 @@ def _suite_text(request: Request, found: Sequence[Found], out: Path) -> str:
         f"Budget of a trial's cell: {suite.budget.env_steps} env steps in {suite.budget.num_envs} environments.",
     ]
     if request.overrides:
-        notes.append(f"Tuned with --set {' --set '.join(request.overrides)}, which this file does not repeat.")
+        notes.append(f"Tuned with --set {' --set '.join(request.overrides)}, which this file holds too.")
     best = {one.agent: dict(one.best.values) for one in found if one.best is not None}
     tuned = {one.agent: one.origin.model_dump(mode="json") for one in found}
     document = {"extends": base, "name": request.name, "agents": best, "tuned": tuned}
-    if any(value is None or isinstance(value, Mapping) for values in best.values() for value in values.values()):
+    if request.overrides or any(
+        value is None or isinstance(value, Mapping) for values in best.values() for value in values.values()
+    ):
         # below "extends" a null would remove what is inherited, and a mapping be merged into it: all is written out
-        whole = load_suite(request.source).document.values
+        whole = request.loaded.document.values
         agents = {agent: {**whole["agents"].get(agent, {}), **values} for agent, values in best.items()}
         tuned = {**whole.get("tuned", {}), **tuned}
         document = {**whole, "name": request.name, "agents": {**whole["agents"], **agents}, "tuned": tuned}
