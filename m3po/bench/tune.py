@@ -107,6 +107,8 @@ class Found:
 
     problem: Problem
     trials: tuple[TuningTrial, ...]
+    repeats: int
+    """Proposals that only repeated one of these, and were not run."""
     best: TuningTrial | None
     env_steps: int
     hours: float
@@ -171,7 +173,7 @@ def tune_agents(
         found.append(one)
         so_far = f"after {len(one.trials)} trials of {one.agent}"
         if search.trouble:
-            return TuningOutcome(tuple(found), None, f"given up {so_far}: {search.trouble}", 1)
+            return TuningOutcome(tuple(found), None, f"given up {so_far}: {search.trouble}", 2 if search.invalid else 1)
         if search.interrupt.count:
             done = f"interrupted {so_far}; run the same command again to go on"
             return TuningOutcome(tuple(found), None, done, 3)
@@ -220,7 +222,7 @@ def _found(problem: Problem, ledger: Mapping[str, Any]) -> Found:
     valid = [trial for trial, entry in zip(trials, entries, strict=True) if entry["valid"]]
     best = max(valid, key=lambda trial: (trial.score or 0.0, -trial.number), default=None)
     cost = ledger["cost"]
-    return Found(problem, trials, best, cost["env_steps"], round(cost["seconds"] / 3600, 4))
+    return Found(problem, trials, ledger["repeats"], best, cost["env_steps"], round(cost["seconds"] / 3600, 4))
 
 
 def _summary(entry: Mapping[str, Any]) -> TuningTrial:
@@ -240,7 +242,7 @@ def _conclude(request: Request, found: Sequence[Found], path: Path) -> TuningOut
     write_text(path, _suite_text(request, found, path.parent))
     build_study(load_suite(str(path)))
     scores = "; ".join(
-        f"best of {one.agent}: trial {one.best.number + 1}, score {one.best.score:.4f}"
+        f"best of {one.agent}: trial {one.best.number + 1} of {len(one.trials)}, score {one.best.score:.4f}"
         for one in found
         if one.best is not None
     )
@@ -287,5 +289,6 @@ def _origin(one: Found) -> str:
     stood = "could not be measured" if one.stood is None else f"had {one.stood:.4f}"
     return (
         f"{one.agent}: trial {one.best.number + 1}, the best of {len(one.trials)}, scores {one.best.score:.4f}; "
-        f"trial 1 {stood}. Cost: {one.env_steps} env steps, {one.hours:.2f} hours of training."
+        f"trial 1 {stood}. Proposals that repeated others: {one.repeats}. "
+        f"Cost: {one.env_steps} env steps, {one.hours:.2f} hours of training."
     )

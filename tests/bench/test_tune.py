@@ -251,9 +251,10 @@ def test_trials_that_all_diverge_are_no_result(tune: Tune, write_suite: WriteSui
 
 def test_an_agent_that_always_fails_ends_its_search(tune: Tune, write_suite: WriteSuite, tmp_path: Path) -> None:
     suite = write_suite(agents="{nudge: {fault: crash}}", budget="{env_steps: 200, num_envs: 4}")
-    answer = tune(suite, "--agent", "nudge", "--trials", 20, "--jobs", 2, exit_code=1)
-    assert "given up after 0 trials of nudge: " in answer
-    assert "the last with: ZeroDivisionError: the agent broke; put that right and run the same command again" in answer
+    answer = tune(suite, "--agent", "nudge", "--trials", 20, "--jobs", 2, exit_code=2)
+    answer = " ".join(answer.split())
+    assert "given up after 0 trials of nudge: the configuration as it stands, which all others are held" in answer
+    assert "failed with: ZeroDivisionError: the agent broke; put that right and run the same command again" in answer
     assert not list(tmp_path.glob("*-tuned-*"))
 
 
