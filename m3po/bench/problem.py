@@ -54,7 +54,7 @@ class Problem:
             raise SuiteError(
                 f"{loaded.path}: agent {agent!r} names nothing to search; add for example "
                 f"tune: {{{agent}: {{learning_rate: {{low: 1e-5, high: 1e-2, log: true}}}}}}, or {FILE} beside its "
-                "configuration"
+                "configuration; or name other agents with --agent"
             )
         if swept := sorted({f"agents.{agent}.{name}" for name in space} & set(suite.sweep)):
             raise SuiteError(
@@ -99,7 +99,9 @@ class Problem:
         try:
             config = self.config_class.model_validate({**self.values, **values})
         except ValidationError as error:
-            raise ValueError("; ".join(str(fault["msg"]) for fault in error.errors())) from error
+            raise ValueError(
+                "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
+            ) from error
         budget = self.suite.budget
         for unit in self.units:
             if sentences := config.check(env_spec(unit), budget.num_envs, budget.env_steps):

@@ -130,7 +130,10 @@ PRUNERS: Mapping[PrunerName, Callable[[Tuning], BasePruner]] = {
 
 
 def sampler(name: SamplerName, number: int) -> BaseSampler:
-    """The sampler called ``name``, seeded by how many it proposed before: an interruption changes nothing."""
+    """The sampler called ``name``, seeded by how many trials were proposed before: an interruption changes nothing.
+
+    But for CMA-ES, which reckons with trials that were asked for again.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return SAMPLERS[name](number)
@@ -278,7 +281,10 @@ def _place(url: str) -> str:
 
 
 def requeue(study: optuna.Study, folder: Path) -> None:
-    """Ask again, with the same values, for trials whose worker is gone: once, and without limit after a polite stop."""
+    """Ask again, with the same values, for trials whose worker is gone.
+
+    Once, and without limit after a polite stop, or as long as their cells get further in between.
+    """
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         if _lives(trial, folder):
             continue
@@ -286,18 +292,25 @@ def requeue(study: optuna.Study, folder: Path) -> None:
         if "repeats" in known:
             study.tell(trial.number, state=TrialState.FAIL)
             continue
-        attempts = known.get("attempts", 0) + (0 if known.get("stopped") else 1)
+        reached = sum(CellFolder(folder / cell).status().env_step for cell in known.get("cells", ()))
+        excused = known.get("stopped") or reached > known.get("reached", 0)
+        attempts = known.get("attempts", 0) + (0 if excused else 1)
         study.tell(trial.number, state=TrialState.FAIL)
         params = trial.params if "values" in known else trial.system_attrs.get("fixed_params")
         if attempts <= MOST_RETRIES and params is not None:
-            ask_again(study, trial, params, attempts)
+            ask_again(study, trial, params, attempts, max(reached, known.get("reached", 0)))
 
 
-def ask_again(study: optuna.Study, trial: FrozenTrial | Trial, params: Mapping[str, Any], attempts: int) -> None:
-    """Queue a trial with the same values instead of one that failed for the ``attempts``-th time."""
-    default = trial.user_attrs.get("default", False)
-    again = {"names": list(params), "attempts": attempts, "default": default, "instead": trial.number}
-    study.enqueue_trial(dict(params), user_attrs=again)
+def ask_again(
+    study: optuna.Study, trial: FrozenTrial | Trial, params: Mapping[str, Any], attempts: int, reached: int = 0
+) -> None:
+    """Queue a trial with the same values instead of one that failed for the ``attempts``-th time.
+
+    ``reached`` are the environment steps that its cells had taken when its worker died.
+    """
+    again = {"default": trial.user_attrs.get("default", False), "instead": trial.number}
+    known = {"names": list(params), "attempts": attempts, "reached": reached}
+    study.enqueue_trial(dict(params), user_attrs={**again, **known})
 
 
 def running(study: optuna.Study, folder: Path) -> list[FrozenTrial]:

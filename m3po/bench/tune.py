@@ -71,7 +71,9 @@ class Request:
                 f"{loaded.path}: nothing says how long to search; give --trials, or in the suite "
                 "tuning: {trials: 20}, {total_env_steps: 1e6} or {hours: 8}"
             )
-        return cls(loaded, tuple(agents) or tuple(loaded.suite.agents), settings, source, tuple(overrides), storage)
+        return cls(
+            loaded, tuple(dict.fromkeys(agents or loaded.suite.agents)), settings, source, tuple(overrides), storage
+        )
 
     @property
     def name(self) -> str:
@@ -280,7 +282,7 @@ def _suite_text(request: Request, found: Sequence[Found], out: Path) -> str:
         agents = {agent: {**whole["agents"].get(agent, {}), **values} for agent, values in best.items()}
         tuned = {**whole.get("tuned", {}), **tuned}
         document = {**whole, "name": request.name, "agents": {**whole["agents"], **agents}, "tuned": tuned}
-    return "".join(f"# {note}\n" for note in notes) + to_yaml(document)
+    return "".join(f"# {' '.join(note.split())}\n" for note in notes) + to_yaml(document)
 
 
 def _origin(one: Found) -> str:

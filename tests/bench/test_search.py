@@ -117,7 +117,7 @@ def test_an_interruption_changes_no_proposal(
     assert rates[0] == 0.05, "the configuration as it stands comes first"
 
 
-@pytest.mark.parametrize("name", ["random", "tpe"])
+@pytest.mark.parametrize("name", ["gp", "nsgaii", "qmc", "random", "tpe"])
 def test_a_kill_changes_no_proposal_and_no_number(
     name: str, make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
 ) -> None:
@@ -331,6 +331,18 @@ def test_a_killed_trial_is_asked_for_once_more_and_then_given_up(make_problem: M
         assert _die_in_a_trial(tmp_path, problem, worker="gone").params == {"rate": 0.05}
     (given_up,) = ended(open_study(tmp_path, problem))
     assert given_up.user_attrs["default"], "it is known for the configuration as it stood"
+
+
+def test_a_killed_trial_whose_cells_got_further_is_asked_for_again(make_problem: MakeProblem, tmp_path: Path) -> None:
+    problem = make_problem()
+    cell = CellFolder(tmp_path / "cell")
+    cell.path.mkdir()
+    for reached in (4, 8, 12, 12, 12):
+        assert ended(open_study(tmp_path, problem)) == []
+        _die_in_a_trial(tmp_path, problem, worker="gone", cells=["cell"])
+        cell.write_status(CellStatus(id="cell", state="running", env_step=reached, env_steps=40))
+    (given_up,) = ended(open_study(tmp_path, problem))
+    assert given_up.number == 4, "it came no further, twice"
 
 
 def test_a_worker_that_dies_before_it_has_values_does_not_lose_the_first_trial(

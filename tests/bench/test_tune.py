@@ -112,7 +112,7 @@ def test_all_agents_get_the_same_budget_and_one_suite(tune: Tune, write_suite: W
 def test_the_suite_runs_what_the_best_trial_ran_also_with_set(
     tune: Tune, write_suite: WriteSuite, tmp_path: Path
 ) -> None:
-    overrides = ["agents.nudge={preset: bold, pause: 0.001}", "budget.num_envs=2", "seeds=2"]
+    overrides = ["agents.nudge={preset: bold,\n pause: 0.001}", "budget.num_envs=2", "seeds=2"]
     options = [option for override in overrides for option in ("--set", override)]
     arguments = ("--agent", "nudge", "--trials", 2, "--env-steps", 40, *options, "--json")
     answer = json.loads(tune(write_suite(agents="{nudge: {batch: 1}}"), *arguments))
