@@ -163,8 +163,8 @@ def tune_agents(
 
     Trials of earlier calls count, those of other processes too; one that was killed, or whose cells failed, is asked
     for again, once. Where nothing works the search is given up, with a sentence. Raises :class:`SuiteError` for a bad
-    suite or agent, and :class:`m3po.bench.store.StoreError` where another search left its trials or the storage cannot
-    be opened, read or written.
+    suite or agent, and :class:`m3po.bench.store.StoreError` where the suite could not be written, another search left
+    its trials, or the storage cannot be opened, read or written.
     """
     problems = [Problem.of(request.loaded, agent, request.settings) for agent in request.agents]
     path = out / f"{request.name}.yaml"  # says at once where there can be no such suite
@@ -207,6 +207,11 @@ def _search(
     _ = problem.rungs  # says at once where the budget has no room for them
     if len(problem.seeds) == 1:
         console.print(f"warning: {problem.agent}: one seed a trial; the best of many is then mostly the luckiest")
+    if outside := sorted(problem.space.keys() - problem.defaults().keys()):
+        console.print(
+            f"warning: {problem.agent}: the space leaves out {', '.join(outside)} as it stands: "
+            "trial 1 has it, and no other trial can"
+        )
     folder = tuning_folder(results, problem.suite.name, problem.agent)
     with explained("create", folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -245,6 +250,7 @@ def _conclude(request: Request, found: Sequence[Found], path: Path) -> TuningOut
     build_study(load_suite(str(path)))
     scores = "; ".join(
         f"best of {one.agent}: trial {one.best.number + 1} of {len(one.trials)}, score {one.best.score:.4f}"
+        + (f" (proposals that repeated others: {one.repeats})" if one.repeats else "")
         for one in found
         if one.best is not None
     )

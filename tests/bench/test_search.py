@@ -510,11 +510,11 @@ def test_environment_steps_bound_a_search(make_search: MakeSearch, make_problem:
 def test_hours_bound_a_search_however_many_trials_run_side_by_side(
     make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, jobs: int
 ) -> None:
-    # a pretended cell takes a second for each of its 40 steps: 190 seconds are enough for four of them
-    search = make_search(tmp_path / "s", make_problem({"hours": 190 / 3600}), jobs)
+    # a pretended cell takes a second for each of its 40 steps: 150 seconds are enough for three of them
+    search = make_search(tmp_path / "s", make_problem({"hours": 150 / 3600}), jobs)
     search.run()
-    assert len(ended(search.study)) == 4
-    assert json.loads((tmp_path / "s" / "trials.json").read_text())["cost"]["seconds"] == 160
+    assert len(ended(search.study)) == 3
+    assert json.loads((tmp_path / "s" / "trials.json").read_text())["cost"]["seconds"] == 120
 
 
 def test_what_others_have_under_way_has_its_share_of_the_hours(

@@ -81,6 +81,8 @@ def test_tuning_writes_a_suite_that_loads(tune: Tune, write_suite: WriteSuite, t
     assert "Seeds: 10000" in text
     assert str(tmp_path) not in text
 
+    assert found["repeats"] == 0
+
     more = tune(suite, "--agent", "nudge", "--trials", 4, "--env-steps", 40, "--json")
     assert _found(more)["trials"][:3] == found["trials"], "earlier trials count"
     with pytest.raises(StoreError, match="were made with other budget"):
@@ -281,6 +283,8 @@ def test_a_trial_that_cannot_work_counts_and_says_why(tune: Tune, write_suite: W
     states = [trial["state"] for trial in _found(answer)["trials"]]
     # the configuration as it stands has batch 2, which the space does not contain: it runs as it is
     assert states == ["done", "cannot work: batch (64) is above the 4 environments"]
+    told = " ".join(tune(suite, "--agent", "nudge", "--trials", 2, "--env-steps", 40).split())
+    assert "warning: nudge: the space leaves out batch as it stands: trial 1 has it, and no other trial can" in told
 
 
 SUITE_WITH_TUNE = """\
