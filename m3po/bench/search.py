@@ -162,7 +162,8 @@ class Search:
     def _propose(self) -> Attempt | None:
         """Ask for one trial; ``None`` where it cannot work or repeats another, which is told at once."""
         settings = self.problem.settings
-        self.study.sampler = sampler(settings.sampler, len(proposed(self.study)))
+        stuck = barren(self.study) >= HOPELESS // 2  # a sampler that has learned may never try what is left
+        self.study.sampler = sampler("random" if stuck else settings.sampler, len(proposed(self.study)))
         trial = self.study.ask()
         trial.set_user_attr("worker", self.worker)
         values = suggest(trial, self.problem.space)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import pytest
 from optuna import Study
+from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState
 from rich.console import Console
 
@@ -27,11 +28,11 @@ from m3po.bench.problem import Problem
 from m3po.bench.records import Cell, CellStatus
 from m3po.bench.search import Search
 from m3po.bench.store import CellFolder, DiskFull, StoreError
-from m3po.bench.trials import SAMPLERS, ended, open_study, requeue, suggest, working
+from m3po.bench.trials import SAMPLERS, ended, open_study, requeue, sampler, suggest, working
 from m3po.bench.tune import _found
 from suites.catalog import load_suite
 from suites.errors import SuiteError
-from suites.spec import Tuning
+from suites.spec import SamplerName, Tuning
 from tests.bench.conftest import with_size_limit
 
 
@@ -571,6 +572,24 @@ def test_a_configuration_is_one_trial_however_often_it_is_proposed(
     known = {trial.number: (trial.state, trial.values) for trial in trials}
     told = [(trial.state, trial.values) == known[trial.user_attrs["repeats"]] for trial in repeated]
     assert all(told[-4:])
+
+
+def test_a_sampler_that_only_repeats_itself_is_relieved_by_chance(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def recorded(name: SamplerName, number: int) -> BaseSampler:
+        asked.append(name)
+        return sampler(name, number)
+
+    monkeypatch.setattr("m3po.bench.search.HOPELESS", 4)
+    monkeypatch.setattr("m3po.bench.search.sampler", recorded)
+    search = make_search(
+        tmp_path / "s", replace(make_problem({"trials": 9}), space={"batch": SearchSpace(choices=(2,))})
+    )
+    search.run()
+    assert asked == ["tpe", "tpe", "tpe", "random", "random"], "of what stands, and of four that repeat it"
 
 
 def test_a_configuration_that_was_ended_early_is_not_run_when_it_is_proposed_again(
