@@ -89,6 +89,8 @@ class Search:
     """Budget of one cell."""
     fields: tuple[Field, ...]
     trials: tuple[Trial, ...]
+    repeats: int
+    """Proposals that only repeated one of these, and were not run."""
     importance: Mapping[str, float]
     env_steps: int
     """What all cells took together."""
@@ -214,6 +216,7 @@ def read_search(folder: Path) -> Search:
         cell_env_steps=record.record("budget").integer("env_steps"),
         fields=tuple(_field(record, name) for name in record.record("space").content),
         trials=tuple(_trial(item) for item in record.records("trials")),
+        repeats=record.integer("repeats") if "repeats" in record.content else 0,  # earlier ledgers count them as trials
         importance={str(k): float(v) for k, v in record.record("importance").content.items()},
         env_steps=cost.integer("env_steps"),
         seconds=cost.number("seconds"),

@@ -124,7 +124,7 @@ class Tuning(_Frozen):
     total_env_steps: int | None = Field(default=None, ge=1)
     """Environment steps that the trials of an agent may take together."""
     hours: float | None = Field(default=None, gt=0)
-    """Hours of training, summed over cells, after which an agent gets no new trial."""
+    """Hours of training, summed over cells, that the trials of an agent may take together."""
     env_steps: int | None = Field(default=None, ge=1)
     """Budget of one tuning cell; default: the suite's."""
     evaluation: Evaluation | None = None
@@ -163,7 +163,7 @@ class Tuned(_Frozen):
     """The suite whose agent was tuned."""
     version: int = Field(ge=1)
     trials: int = Field(ge=1)
-    """Configurations tried, those that could not be measured among them."""
+    """Configurations tried, each counted once, those that could not be measured among them."""
     env_steps: int = Field(ge=0)
     """Environment steps that all trials took together."""
     hours: float = Field(ge=0)

@@ -88,8 +88,10 @@ def _facts(search: Search) -> list[tuple[str, str]]:
     states = [trial.state for trial in search.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     diverged = sum(trial.diverged > 0 for trial in search.trials)
+    again = f"; {search.repeats} further proposals repeated one of them and were not run" if search.repeats else ""
+    unlucky = f"; {diverged} with diverged cells" if diverged else ""
     return [
-        ("Trials", f"{len(states)}: {counts or 'none'}" + (f"; {diverged} with diverged cells" if diverged else "")),
+        ("Trials", f"{len(states)}: {counts or 'none'}{unlucky}{again}"),
         ("Cost", f"{search.env_steps:,} environment steps, {search.seconds / 3600:.2f} hours of training"),
         ("Objectives", ", ".join(search.objectives)),
         ("Sampler, pruner", f"{search.sampler}, {search.pruner}"),

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from m3po.bench.problem import Problem
 from m3po.bench.store import CellFolder, write_json
-from m3po.bench.trials import ended
+from m3po.bench.trials import ended, numbers, repeats
 from suites.spec import Objective
 
 __all__ = ["LEDGER", "Cost", "cost_of", "needed", "record", "write_ledger"]
@@ -62,13 +62,15 @@ def write_ledger(folder: Path, problem: Problem, study: optuna.Study) -> None:
 
 def record(folder: Path, problem: Problem, study: optuna.Study) -> dict[str, Any]:
     """The content of ``trials.json``."""
-    trials = ended(study)
+    number = numbers(study)
+    trials = sorted(ended(study), key=lambda trial: number[trial.number])
     cost = cost_of(folder, study.get_trials())
     return {
         "format": 1,
         **problem.meaning(),
         "fields": {name: _default(problem, name) for name in problem.space},
-        "trials": [_entry(folder, trial) for trial in trials],
+        "trials": [_entry(folder, trial, number[trial.number]) for trial in trials],
+        "repeats": len(repeats(study)),
         "importance": _importance(study, problem),
         "cost": {"env_steps": cost.env_steps, "seconds": round(cost.seconds, 3)},
         "versions": {package: version(package) for package in ("m3po-bench", "optuna")},
@@ -80,12 +82,12 @@ def _default(problem: Problem, name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _entry(folder: Path, trial: FrozenTrial) -> dict[str, Any]:
+def _entry(folder: Path, trial: FrozenTrial, number: int) -> dict[str, Any]:
     known, cost = trial.user_attrs, cost_of(folder, [trial])
     measured = trial.state != TrialState.FAIL
     values: list[float] = (trial.values or [trial.value]) if measured else []
     return {
-        "number": trial.number,
+        "number": number,
         "default": bool(known.get("default")),
         "state": "pruned" if "pruned" in known else "done" if measured else "failed",
         "message": known.get("message", "" if measured else "killed twice"),

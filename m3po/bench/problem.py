@@ -54,7 +54,12 @@ class Problem:
             raise SuiteError(
                 f"{loaded.path}: agent {agent!r} names nothing to search; add for example "
                 f"tune: {{{agent}: {{learning_rate: {{low: 1e-5, high: 1e-2, log: true}}}}}}, or {FILE} beside its "
-                "configuration"
+                "configuration; or name other agents with --agent"
+            )
+        if swept := sorted({f"agents.{agent}.{name}" for name in space} & set(suite.sweep)):
+            raise SuiteError(
+                f"{loaded.where(('sweep', swept[0]))}: the suite sweeps {swept[0]}, and tuning would search it: "
+                "what it found would be lost; tune a suite without this sweep, or say under tune what else to search"
             )
         cell = {
             "budget": suite.budget.model_copy(update={"env_steps": settings.env_steps or suite.budget.env_steps}),
@@ -80,6 +85,13 @@ class Problem:
                 f"{problem.num_cells} cells of {problem.suite.budget.env_steps}); raise them, or lower env_steps, "
                 "seeds or tasks"
             )
+        try:
+            problem.cells({})
+        except ValueError as error:
+            raise SuiteError(
+                f"{loaded.where(('agents', agent))}: agent {agent!r} cannot work as it stands in a trial of "
+                f"{problem.suite.budget.env_steps} env steps: {error}"
+            ) from error
         return problem
 
     def cells(self, values: Mapping[str, Any]) -> list[Cell]:
@@ -87,7 +99,9 @@ class Problem:
         try:
             config = self.config_class.model_validate({**self.values, **values})
         except ValidationError as error:
-            raise ValueError("; ".join(str(fault["msg"]) for fault in error.errors())) from error
+            raise ValueError(
+                "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
+            ) from error
         budget = self.suite.budget
         for unit in self.units:
             if sentences := config.check(env_spec(unit), budget.num_envs, budget.env_steps):

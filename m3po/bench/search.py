@@ -21,12 +21,24 @@ from rich.console import Console
 
 from m3po.bench.experiment import run_folders
 from m3po.bench.interrupt import Interrupt
-from m3po.bench.ledger import Cost, cost_of, needed, write_ledger
+from m3po.bench.ledger import cost_of, needed, write_ledger
 from m3po.bench.problem import Problem
 from m3po.bench.provenance import gather
 from m3po.bench.records import FINAL, Cell, CellStatus, normalised_score
 from m3po.bench.store import FREE_SPACE, CellFolder
-from m3po.bench.trials import MOST_RETRIES, ask_again, ended, requeue, running, sampler, suggest, turn
+from m3po.bench.trials import (
+    MOST_RETRIES,
+    ask_again,
+    barren,
+    ended,
+    numbers,
+    proposed,
+    requeue,
+    running,
+    sampler,
+    suggest,
+    turn,
+)
 
 __all__ = ["Search"]
 
@@ -34,10 +46,7 @@ WAIT_SECONDS = 0.5
 """How often a worker without a trial of its own looks whether the others are done."""
 
 HOPELESS = 20
-"""So many trials in a row that could not even begin end the search: its space hardly meets what the agent accepts.
-
-So do as many that only repeated earlier ones, where nothing but their cost could ever end it.
-"""
+"""So many proposals in a row that could not work or only repeated others end the search: its space holds no more."""
 
 MISHAPS = 3
 """So many configurations in a row that failed without a score of any cell end it too: not all can be bad."""
@@ -57,9 +66,9 @@ class Attempt:
     """A trial under way: its cells and the scores they have so far, by their places."""
 
     trial: Trial
+    number: int
+    """The one that is shown, from 1."""
     cells: Sequence[Cell]
-    before: Cost
-    """What its cells had taken when it was asked for."""
     scores: dict[int, float] = field(default_factory=dict)
     diverged: set[int] = field(default_factory=set)
     open: bool = True
@@ -86,6 +95,8 @@ class Search:
     """Whether the last look found budget left and no use for it, see :data:`HOPELESS`."""
     trouble: str = ""
     """Why the search cannot go on here, as a sentence."""
+    invalid: bool = False
+    """Whether that lies in the configuration as it stands."""
     _unmeasured: dict[str, Trial] = field(default_factory=dict)
     """By their values, the latest trials in a row that failed without a score of any cell."""
 
@@ -112,8 +123,8 @@ class Search:
             write_ledger(self.folder, self.problem, self.study)
             if not room and not running(self.study, self.folder):
                 if self.exhausted:
-                    self.console.print(
-                        f"the last {HOPELESS} trials could not work or only repeated earlier ones: "
+                    self._say(
+                        f"the last {HOPELESS} proposals could not work or only repeated earlier ones: "
                         "the search ends before its budget does; widen its space to find more"
                     )
                 return None
@@ -135,43 +146,68 @@ class Search:
             room = settings.trials - len(counted) - len(under_way)
         if settings.total_env_steps is not None:
             planned = self.problem.num_cells * self.problem.suite.budget.env_steps
-            spent = cost_of(self.folder, counted).env_steps + planned * len(under_way)
-            room = min(room, (settings.total_env_steps - spent) // planned)
-        if settings.hours is not None and self._hours() >= settings.hours:
-            room = 0
-        last = counted[-HOPELESS:]
-        self.exhausted = room >= 1 and len(last) == HOPELESS and not any(map(self._served, last))
+            left = settings.total_env_steps - cost_of(self.folder, counted).env_steps
+            room = min(room, left // planned - len(under_way))
+        if settings.hours is not None:
+            spent, ran = cost_of(self.folder, counted).hours, sum("cells" in trial.user_attrs for trial in counted)
+            expected = spent / max(1, ran)
+            # what a trial takes, the first one tells
+            fit = (settings.hours - spent) // expected if expected else 1
+            room = min(room, fit - len(under_way))
+        self.exhausted = room >= 1 and barren(self.study) >= HOPELESS
         if self.exhausted:
             room = 0
         return int(max(0, min(room, self.jobs)))  # never more than can run
 
-    def _served(self, trial: FrozenTrial) -> bool:
-        """Whether a trial brought the search nearer to its end or its user to a result."""
-        known = trial.user_attrs
-        return "cells" in known and (self.problem.settings.trials is not None or known.get("added", True))
-
-    def _hours(self) -> float:
-        return cost_of(self.folder, self.study.get_trials()).hours
-
     def _propose(self) -> Attempt | None:
-        """Ask for one trial; ``None`` where it cannot work, which is told at once."""
+        """Ask for one trial; ``None`` where it cannot work or repeats another, which is told at once."""
         settings = self.problem.settings
-        self.study.sampler = sampler(settings.sampler, len(self.study.trials))
+        stuck = barren(self.study) >= HOPELESS // 2  # a sampler that has learned may never try what is left
+        self.study.sampler = sampler("random" if stuck else settings.sampler, len(proposed(self.study)))
         trial = self.study.ask()
         trial.set_user_attr("worker", self.worker)
         values = suggest(trial, self.problem.space)
         trial.set_user_attr("values", values)
-        of = "" if settings.trials is None else f" of {settings.trials}"
-        shown = ", ".join(f"{name}={value}" for name, value in values.items())
-        self.console.print(f"trial {trial.number + 1}{of}: {shown}", markup=False, highlight=False)
+        fault, cells = "", []
         try:
             cells = self.problem.cells(values)
+            trial.set_user_attr("cells", [cell.id for cell in cells])
         except ValueError as error:
-            trial.set_user_attr("message", f"cannot work: {error}")
+            fault = f"cannot work: {error}"
+        number = numbers(self.study)
+        shown = ", ".join(f"{name}={value}" for name, value in values.items())
+        if (other := self._same(trial)) is not None:
+            self._say(f"not run again, as it repeats trial {number[other.number] + 1}: {shown}")
+            self._repeat(trial, other)
+            return None
+        of = "" if settings.trials is None else f" of {settings.trials}"
+        again = ", once more" if "instead" in trial.user_attrs else ""
+        self._say(f"trial {number[trial.number] + 1}{of}{again}: {shown}")
+        if fault:
+            self._say(f"trial {number[trial.number] + 1} {fault}")
+            trial.set_user_attr("message", fault)
             self.study.tell(trial, state=TrialState.FAIL)
             return None
-        trial.set_user_attr("cells", [cell.id for cell in cells])
-        return Attempt(trial, cells, cost_of(self.folder, [trial]))
+        return Attempt(trial, number[trial.number] + 1, cells)
+
+    def _same(self, trial: Trial) -> FrozenTrial | None:
+        """The trial that has the configuration of this one, which was proposed now; over, or under way."""
+        if "instead" in trial.user_attrs:
+            return None
+        others = [*ended(self.study), *running(self.study, self.folder)]
+        return next((other for other in others if other.number != trial.number and _alike(trial, other)), None)
+
+    def _repeat(self, trial: Trial, other: FrozenTrial) -> None:
+        """Tell of a trial what is known from another, so that the sampler learns what it would by running it."""
+        trial.set_user_attr("repeats", other.number)
+        for step, value in other.intermediate_values.items():
+            trial.report(value, step)
+        under_way = other.state == TrialState.RUNNING
+        measured = other.state == TrialState.COMPLETE
+        self.study.tell(trial, other.values if measured else None, state=TrialState.FAIL if under_way else other.state)
+
+    def _say(self, sentence: str) -> None:
+        self.console.print(sentence, markup=False, highlight=False)
 
     def _stages(self, attempt: Attempt) -> list[Stage]:
         """The parts of a trial; as many for every trial."""
@@ -254,22 +290,26 @@ class Search:
 
     def _mishap(self, attempt: Attempt, message: str) -> None:
         """Cells failed, for all we know by accident: as after a kill, the trial is asked for once more."""
-        if FREE_SPACE in message:
-            self.trouble = message
+        if FREE_SPACE in message or self.trouble:
+            self.trouble = self.trouble or message
             self._leave(attempt)
             return
         self._fail(attempt, message)
         if (failed := self._failed(attempt.trial)) <= MOST_RETRIES:
             ask_again(self.study, attempt.trial, attempt.trial.params, failed)
+        elif attempt.trial.user_attrs.get("default") and json.dumps(attempt.trial.params) in self._unmeasured:
+            self._give_up("the configuration as it stands, which all others are held against, failed", message)
+            self.invalid = True
         if len(self._unmeasured) >= MISHAPS:
-            self.trouble = (
-                f"{len(self._unmeasured)} configurations in a row failed without a score, the last with: "
-                f"{message}; put that right and run the same command again to go on"
-            )
-            for trial in self._unmeasured.values():  # it was not their fault: none is lost
-                if self._failed(trial) > MOST_RETRIES:
-                    ask_again(self.study, trial, trial.params, 0)
-            self._unmeasured.clear()
+            self._give_up(f"{len(self._unmeasured)} configurations in a row failed without a score, the last", message)
+
+    def _give_up(self, what: str, message: str) -> None:
+        """End the search; of the trials that failed without a score none is lost."""
+        self.trouble = f"{what} with: {message}; put that right and run the same command again to go on"
+        for trial in self._unmeasured.values():
+            if self._failed(trial) > MOST_RETRIES:
+                ask_again(self.study, trial, trial.params, 0)
+        self._unmeasured.clear()
 
     def _failed(self, trial: Trial) -> int:
         """How often a trial that failed has failed by now."""
@@ -277,13 +317,9 @@ class Search:
 
     def _fail(self, attempt: Attempt, message: str) -> None:
         attempt.trial.set_user_attr("message", message)
-        self._close(attempt)
-        self.study.tell(attempt.trial, state=TrialState.FAIL)
-
-    def _close(self, attempt: Attempt) -> None:
-        """What is left to note of a trial that is about to be told."""
-        attempt.trial.set_user_attr("added", cost_of(self.folder, [attempt.trial]) != attempt.before)
         attempt.open = False
+        self._say(f"trial {attempt.number} failed: {message}")
+        self.study.tell(attempt.trial, state=TrialState.FAIL)
 
     def _arrived(self, cell: Cell, status: CellStatus, until: int) -> bool:
         """Whether a cell is as far as ``until``: it is over, or it paused behind the evaluation there."""
@@ -325,7 +361,8 @@ class Search:
         if pruned:
             trial.set_user_attr("pruned", stage.until)
         trial.set_user_attr("valid", not pruned and len(attempt.diverged) < len(attempt.cells))
-        self._close(attempt)
+        attempt.open = False
+        self._say(f"trial {attempt.number}: score {attempt.score:.4f}" + (", ended early" if pruned else ""))
         if pruned and settings.pruner != "wilcoxon":
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
@@ -338,3 +375,9 @@ class Search:
             sum(needed(CellFolder(self.folder / cell.id), objective) for cell in attempt.cells)
             for objective in self.problem.settings.objectives[1:]
         ]
+
+
+def _alike(trial: Trial, other: FrozenTrial) -> bool:
+    """Whether two trials have the same cells, or, where they could not begin, the same values."""
+    cells, others = trial.user_attrs.get("cells"), other.user_attrs.get("cells")
+    return cells == others and (cells is not None or trial.params == other.params)

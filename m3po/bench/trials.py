@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Container, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -43,8 +44,12 @@ __all__ = [
     "STARTUP_TRIALS",
     "answering",
     "ask_again",
+    "barren",
     "ended",
+    "numbers",
     "open_study",
+    "proposed",
+    "repeats",
     "requeue",
     "running",
     "sampler",
@@ -65,6 +70,8 @@ POPULATION = 10
 
 MOST_RETRIES = 1
 """How often a trial is asked for again after an accident; what failed twice fails for reasons of its own."""
+
+OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 SAMPLERS: Mapping[SamplerName, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
@@ -122,11 +129,14 @@ PRUNERS: Mapping[PrunerName, Callable[[Tuning], BasePruner]] = {
 }
 
 
-def sampler(name: SamplerName, trial: int) -> BaseSampler:
-    """The sampler called ``name``, seeded by the number of the trial it proposes: an interruption changes nothing."""
+def sampler(name: SamplerName, number: int) -> BaseSampler:
+    """The sampler called ``name``, seeded by how many trials were proposed before: an interruption changes nothing.
+
+    But for CMA-ES, which reckons with trials that were asked for again.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[name](trial)
+        return SAMPLERS[name](number)
 
 
 def _pruner(settings: Tuning) -> BasePruner:
@@ -271,23 +281,36 @@ def _place(url: str) -> str:
 
 
 def requeue(study: optuna.Study, folder: Path) -> None:
-    """Ask again, with the same values, for trials whose worker is gone: once, and without limit after a polite stop."""
+    """Ask again, with the same values, for trials whose worker is gone.
+
+    Once, and without limit after a polite stop, or as long as their cells get further in between.
+    """
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         if _lives(trial, folder):
             continue
         known = trial.user_attrs
-        attempts = known.get("attempts", 0) + (0 if known.get("stopped") else 1)
+        if "repeats" in known:
+            study.tell(trial.number, state=TrialState.FAIL)
+            continue
+        reached = sum(CellFolder(folder / cell).status().env_step for cell in known.get("cells", ()))
+        excused = known.get("stopped") or reached > known.get("reached", 0)
+        attempts = known.get("attempts", 0) + (0 if excused else 1)
         study.tell(trial.number, state=TrialState.FAIL)
         params = trial.params if "values" in known else trial.system_attrs.get("fixed_params")
         if attempts <= MOST_RETRIES and params is not None:
-            ask_again(study, trial, params, attempts)
+            ask_again(study, trial, params, attempts, max(reached, known.get("reached", 0)))
 
 
-def ask_again(study: optuna.Study, trial: FrozenTrial | Trial, params: Mapping[str, Any], attempts: int) -> None:
-    """Queue a trial with the same values instead of one that failed for the ``attempts``-th time."""
-    default = trial.user_attrs.get("default", False)
-    again = {"names": list(params), "attempts": attempts, "default": default, "instead": trial.number}
-    study.enqueue_trial(dict(params), user_attrs=again)
+def ask_again(
+    study: optuna.Study, trial: FrozenTrial | Trial, params: Mapping[str, Any], attempts: int, reached: int = 0
+) -> None:
+    """Queue a trial with the same values instead of one that failed for the ``attempts``-th time.
+
+    ``reached`` are the environment steps that its cells had taken when its worker died.
+    """
+    again = {"default": trial.user_attrs.get("default", False), "instead": trial.number}
+    known = {"names": list(params), "attempts": attempts, "reached": reached}
+    study.enqueue_trial(dict(params), user_attrs={**again, **known})
 
 
 def running(study: optuna.Study, folder: Path) -> list[FrozenTrial]:
@@ -301,18 +324,61 @@ def _lives(trial: FrozenTrial, folder: Path) -> bool:
 
 
 def ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that count: all that were measured or pruned, could not work, or failed or were killed twice."""
-    repeated = {trial.user_attrs.get("instead") for trial in study.get_trials(deepcopy=False)}
+    """Trials that count: all that were measured or pruned, could not work, or failed or were killed twice.
+
+    What only repeated another is none of them.
+    """
+    again = _asked_again(study)
 
     def counts(trial: FrozenTrial) -> bool:
         known = trial.user_attrs
-        if trial.number in repeated:
+        if trial.number in again or "repeats" in known:
             return False
         given_up = known.get("attempts", 0) > 0 and not known.get("stopped")
         return trial.state != TrialState.FAIL or "message" in known or given_up
 
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return [trial for trial in study.get_trials(states=states) if counts(trial)]
+    return [trial for trial in study.get_trials(states=OVER) if counts(trial)]
+
+
+def repeats(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials whose configuration another one has or had: they were not run."""
+    return [trial for trial in study.get_trials(states=OVER) if "repeats" in trial.user_attrs]
+
+
+def barren(study: optuna.Study) -> int:
+    """How many of the latest trials, in a row, could not begin or only repeated others."""
+    latest = reversed(study.get_trials(deepcopy=False, states=OVER))
+    idle = takewhile(lambda trial: "cells" not in trial.user_attrs or "repeats" in trial.user_attrs, latest)
+    return sum(1 for _ in idle)
+
+
+def proposed(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that were not asked for again instead of others, and did not die before they had values."""
+    again = _asked_again(study)
+
+    def lost(trial: FrozenTrial) -> bool:
+        return trial.state == TrialState.FAIL and "values" not in trial.user_attrs and trial.number not in again
+
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if "instead" not in trial.user_attrs and not lost(trial)]
+
+
+def numbers(study: optuna.Study) -> dict[int, int]:
+    """Numbers of the trials, from 0, by Optuna's: one that is asked for again keeps its own, and none is left out.
+
+    Repeats have none.
+    """
+    counted = [trial.number for trial in proposed(study) if "repeats" not in trial.user_attrs]
+    found = {trial: number for number, trial in enumerate(counted)}
+    for trial in study.get_trials(deepcopy=False):
+        if "instead" in trial.user_attrs:
+            found[trial.number] = found[trial.user_attrs["instead"]]
+    return found
+
+
+def _asked_again(study: optuna.Study) -> set[int | None]:
+    """Optuna's numbers of the trials instead of which others were asked for."""
+    return {trial.user_attrs.get("instead") for trial in study.get_trials(deepcopy=False)}
 
 
 def suggest(trial: Trial, space: Mapping[str, SearchSpace]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ tuning seeds; a diverged cell counts 0. The first trial is the configuration as 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,14 +21,17 @@ from m3po.bench.experiment import cores
 from m3po.bench.ledger import record
 from m3po.bench.problem import Problem
 from m3po.bench.search import Search
-from m3po.bench.store import explained, write_text
-from m3po.bench.study import to_yaml
+from m3po.bench.store import StoreError, explained, write_text
+from m3po.bench.study import build_study, to_yaml
 from m3po.bench.trials import answering, open_study, turn, working
 from suites.catalog import LoadedSuite, load_suite, shipped_suites
 from suites.errors import SuiteError
 from suites.spec import Name, Tuned, Tuning
 
 __all__ = ["Found", "Request", "TuningOutcome", "TuningTrial", "tune_agents", "tuning_folder"]
+
+HEADER = "# Found by m3po-bench tune"
+"""How a suite begins that tuning wrote, and may replace."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ class Request:
                 f"{loaded.path}: nothing says how long to search; give --trials, or in the suite "
                 "tuning: {trials: 20}, {total_env_steps: 1e6} or {hours: 8}"
             )
-        return cls(loaded, tuple(agents) or tuple(loaded.suite.agents), settings, source, tuple(overrides), storage)
+        return cls(
+            loaded, tuple(dict.fromkeys(agents or loaded.suite.agents)), settings, source, tuple(overrides), storage
+        )
 
     @property
     def name(self) -> str:
@@ -103,6 +109,8 @@ class Found:
 
     problem: Problem
     trials: tuple[TuningTrial, ...]
+    repeats: int
+    """Proposals that only repeated one of these, and were not run."""
     best: TuningTrial | None
     env_steps: int
     hours: float
@@ -155,22 +163,41 @@ def tune_agents(
 
     Trials of earlier calls count, those of other processes too; one that was killed, or whose cells failed, is asked
     for again, once. Where nothing works the search is given up, with a sentence. Raises :class:`SuiteError` for a bad
-    suite or agent, and :class:`m3po.bench.store.StoreError` where another search left its trials or the storage cannot
-    be opened, read or written.
+    suite or agent, and :class:`m3po.bench.store.StoreError` where the suite could not be written, another search left
+    its trials, or the storage cannot be opened, read or written.
     """
     problems = [Problem.of(request.loaded, agent, request.settings) for agent in request.agents]
     path = out / f"{request.name}.yaml"  # says at once where there can be no such suite
+    _check_place(path)
     found = []
     for problem in problems:
         one, search = _search(problem, request, results, jobs or cores(), device, console)
         found.append(one)
         so_far = f"after {len(one.trials)} trials of {one.agent}"
         if search.trouble:
-            return TuningOutcome(tuple(found), None, f"given up {so_far}: {search.trouble}", 1)
+            return TuningOutcome(tuple(found), None, f"given up {so_far}: {search.trouble}", 2 if search.invalid else 1)
         if search.interrupt.count:
             done = f"interrupted {so_far}; run the same command again to go on"
             return TuningOutcome(tuple(found), None, done, 3)
     return _conclude(request, found, path)
+
+
+def _check_place(path: Path) -> None:
+    """Say before a search where its suite could not be written behind it. Raises :class:`StoreError`."""
+    try:
+        if path.is_dir() or (path.exists() and not path.read_bytes().startswith(HEADER.encode())):
+            raise StoreError(
+                f"the tuned suite would replace {path}, which tuning did not write; "
+                "move it away, or name another folder with --out"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"the tuned suite could not be written into {path.parent} ({error.strerror or error}); "
+            "name a folder with --out that can be written"
+        ) from error
 
 
 def _search(
@@ -180,6 +207,11 @@ def _search(
     _ = problem.rungs  # says at once where the budget has no room for them
     if len(problem.seeds) == 1:
         console.print(f"warning: {problem.agent}: one seed a trial; the best of many is then mostly the luckiest")
+    if outside := sorted(problem.space.keys() - problem.defaults().keys()):
+        console.print(
+            f"warning: {problem.agent}: the space leaves out {', '.join(outside)} as it stands: "
+            "trial 1 has it, and no other trial can"
+        )
     folder = tuning_folder(results, problem.suite.name, problem.agent)
     with explained("create", folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +229,7 @@ def _found(problem: Problem, ledger: Mapping[str, Any]) -> Found:
     valid = [trial for trial, entry in zip(trials, entries, strict=True) if entry["valid"]]
     best = max(valid, key=lambda trial: (trial.score or 0.0, -trial.number), default=None)
     cost = ledger["cost"]
-    return Found(problem, trials, best, cost["env_steps"], round(cost["seconds"] / 3600, 4))
+    return Found(problem, trials, ledger["repeats"], best, cost["env_steps"], round(cost["seconds"] / 3600, 4))
 
 
 def _summary(entry: Mapping[str, Any]) -> TuningTrial:
@@ -214,12 +246,11 @@ def _conclude(request: Request, found: Sequence[Found], path: Path) -> TuningOut
     if lost:
         reason = "every one failed or diverged; no suite was written"
         return TuningOutcome(tuple(found), None, f"no valid trial of {', '.join(lost)}: {reason}", 1)
-    with explained("create", path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, _suite_text(request, found, path.parent))
-    load_suite(str(path))
+    build_study(load_suite(str(path)))
     scores = "; ".join(
-        f"best of {one.agent}: trial {one.best.number + 1}, score {one.best.score:.4f}"
+        f"best of {one.agent}: trial {one.best.number + 1} of {len(one.trials)}, score {one.best.score:.4f}"
+        + (f" (proposals that repeated others: {one.repeats})" if one.repeats else "")
         for one in found
         if one.best is not None
     )
@@ -227,7 +258,7 @@ def _conclude(request: Request, found: Sequence[Found], path: Path) -> TuningOut
 
 
 def _suite_text(request: Request, found: Sequence[Found], out: Path) -> str:
-    """The source suite with the best values laid over it, and where they come from."""
+    """The suite as it was tuned, ``--set`` included, with the best values laid over it, and where they come from."""
     problem = found[0].problem
     suite, settings = problem.suite, problem.settings
     base = request.source
@@ -237,7 +268,7 @@ def _suite_text(request: Request, found: Sequence[Found], out: Path) -> str:
     pruner = "" if settings.pruner == "none" else f", pruner {settings.pruner}"
     tasks = "its own" if not request.loaded.tuning else ", ".join(task.name for unit in problem.units for task in unit)
     notes = [
-        f"Found by m3po-bench tune (Optuna, sampler {settings.sampler}{pruner}). {packages}.",
+        f"{HEADER.removeprefix('# ')} (Optuna, sampler {settings.sampler}{pruner}). {packages}.",
         f"Study: suite {suite.name}, version {suite.version}; tasks: {tasks}.",
         *map(_origin, found),
         "Score: the mean normalised final score; trial 1 is the configuration as it stood; a diverged cell counts 0.",
@@ -245,17 +276,19 @@ def _suite_text(request: Request, found: Sequence[Found], out: Path) -> str:
         f"Budget of a trial's cell: {suite.budget.env_steps} env steps in {suite.budget.num_envs} environments.",
     ]
     if request.overrides:
-        notes.append(f"Tuned with --set {' --set '.join(request.overrides)}, which this file does not repeat.")
+        notes.append(f"Tuned with --set {' --set '.join(request.overrides)}, which this file holds too.")
     best = {one.agent: dict(one.best.values) for one in found if one.best is not None}
     tuned = {one.agent: one.origin.model_dump(mode="json") for one in found}
     document = {"extends": base, "name": request.name, "agents": best, "tuned": tuned}
-    if any(value is None or isinstance(value, Mapping) for values in best.values() for value in values.values()):
+    if request.overrides or any(
+        value is None or isinstance(value, Mapping) for values in best.values() for value in values.values()
+    ):
         # below "extends" a null would remove what is inherited, and a mapping be merged into it: all is written out
-        whole = load_suite(request.source).document.values
+        whole = request.loaded.document.values
         agents = {agent: {**whole["agents"].get(agent, {}), **values} for agent, values in best.items()}
         tuned = {**whole.get("tuned", {}), **tuned}
         document = {**whole, "name": request.name, "agents": {**whole["agents"], **agents}, "tuned": tuned}
-    return "".join(f"# {note}\n" for note in notes) + to_yaml(document)
+    return "".join(f"# {' '.join(note.split())}\n" for note in notes) + to_yaml(document)
 
 
 def _origin(one: Found) -> str:
@@ -264,5 +297,6 @@ def _origin(one: Found) -> str:
     stood = "could not be measured" if one.stood is None else f"had {one.stood:.4f}"
     return (
         f"{one.agent}: trial {one.best.number + 1}, the best of {len(one.trials)}, scores {one.best.score:.4f}; "
-        f"trial 1 {stood}. Cost: {one.env_steps} env steps, {one.hours:.2f} hours of training."
+        f"trial 1 {stood}. Proposals that repeated others: {one.repeats}. "
+        f"Cost: {one.env_steps} env steps, {one.hours:.2f} hours of training."
     )

@@ -266,6 +266,7 @@ def tune_view(outcome: TuningOutcome) -> View:
         "agents": {
             one.agent: {
                 "trials": [vars(trial) for trial in one.trials],
+                "repeats": one.repeats,
                 "best": None if one.best is None else vars(one.best),
                 "cost": {"env_steps": one.env_steps, "hours": one.hours},
             }

@@ -10,26 +10,29 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 from optuna import Study
+from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState
 from rich.console import Console
 
 from analysis.tuning import read_search
+from m3po.api import SearchSpace
 from m3po.bench.interrupt import Stopped
 from m3po.bench.ledger import needed
 from m3po.bench.problem import Problem
 from m3po.bench.records import Cell, CellStatus
 from m3po.bench.search import Search
 from m3po.bench.store import CellFolder, DiskFull, StoreError
-from m3po.bench.trials import SAMPLERS, ended, open_study, requeue, suggest, working
+from m3po.bench.trials import SAMPLERS, ended, open_study, requeue, sampler, suggest, working
 from m3po.bench.tune import _found
 from suites.catalog import load_suite
 from suites.errors import SuiteError
-from suites.spec import Tuning
+from suites.spec import SamplerName, Tuning
 from tests.bench.conftest import with_size_limit
 
 
@@ -113,6 +116,30 @@ def test_an_interruption_changes_no_proposal(
     rates = [values["rate"] for values in _values(whole.study)]
     assert len(set(rates)) == 8, "no proposal comes twice"
     assert rates[0] == 0.05, "the configuration as it stands comes first"
+
+
+@pytest.mark.parametrize("name", ["gp", "nsgaii", "qmc", "random", "tpe"])
+def test_a_kill_changes_no_proposal_and_no_number(
+    name: str, make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    problem = make_problem({"trials": 9, "sampler": name})
+    whole = make_search(tmp_path / "whole", problem)
+    whole.run()
+    for wanted in (0, 3, 7):
+        if wanted:
+            make_search(tmp_path / "parts", make_problem({"trials": wanted, "sampler": name})).run()
+        killed = make_search(tmp_path / "parts", problem)
+        (attempt,) = killed.ask() or []
+        assert attempt.number == wanted + 1
+        attempt.trial.set_user_attr("worker", "gone")
+    parts = make_search(tmp_path / "parts", problem)
+    parts.console = Console(file=(said := io.StringIO()), width=200)
+    parts.run()
+    assert "trial 8 of 9, once more: rate=" in said.getvalue()
+    assert "trial 9 of 9: rate=" in said.getvalue()
+    found, expected = (json.loads((tmp_path / of / "trials.json").read_text())["trials"] for of in ("parts", "whole"))
+    assert [entry["number"] for entry in found] == list(range(9))
+    assert [entry["values"] for entry in found] == [entry["values"] for entry in expected]
 
 
 def test_a_signal_while_a_trial_is_asked_for_stops_the_search_politely(
@@ -206,37 +233,78 @@ def test_a_trial_that_fails_again_counts_with_its_reason(
     make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path
 ) -> None:
     search = make_search(tmp_path / "s", make_problem({"trials": 3}))
-    make_fail(lambda cell: "out of memory" if cell.config["rate"] == 0.05 else "")
+    seen: dict[float, None] = {}
+
+    def second(cell: Cell) -> bool:
+        seen.setdefault(cell.config["rate"])
+        return list(seen).index(cell.config["rate"]) == 1
+
+    make_fail(lambda cell: "out of memory" if second(cell) else "")
     search.run()
     assert not search.trouble
     entries = json.loads((tmp_path / "s" / "trials.json").read_text())["trials"]
     assert [(entry["state"], entry["message"]) for entry in entries] == [
+        ("done", ""),
         ("failed", "out of memory"),
         ("done", ""),
-        ("done", ""),
     ]
-    assert entries[0]["default"]
+    assert [entry["number"] for entry in entries] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_what_stands_and_fails_in_every_cell_ends_the_search_and_costs_it_no_trial(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path, jobs: int
+) -> None:
+    broken = [True]
+    make_fail(lambda cell: "the agent broke" if broken else "")
+    search = make_search(tmp_path / "s", make_problem({"trials": 20, "seeds": 2}), jobs)
+    search.run()
+    assert search.trouble.startswith("the configuration as it stands, which all others are held against, failed with: ")
+    assert search.invalid
+    assert len(search.study.trials) <= 2 * jobs + 1, "nothing behind its second time"
+    assert ended(search.study) == []
+
+    broken.clear()
+    CellFolder(tmp_path / "s" / "workers" / search.worker).path.rename(tmp_path / "gone")  # the process has ended
+    again = make_search(tmp_path / "s", make_problem({"trials": 6, "seeds": 2}), jobs)
+    again.run()
+    record = json.loads((tmp_path / "s" / "trials.json").read_text())["trials"]
+    assert [(entry["number"], entry["state"]) for entry in record] == [(number, "done") for number in range(6)]
+    assert record[0]["default"]
+
+
+def test_what_stands_and_fails_in_some_cells_is_an_outcome(
+    make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path
+) -> None:
+    make_fail(lambda cell: "killed" if cell.config["rate"] == 0.05 and cell.seed == 10_001 else "")
+    search = make_search(tmp_path / "s", make_problem({"trials": 3, "seeds": 2}))
+    search.run()
+    assert not search.trouble
+    assert [trial.state for trial in ended(search.study)] == [TrialState.FAIL, *[TrialState.COMPLETE] * 2]
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
 def test_a_machine_on_which_nothing_works_ends_the_search_and_costs_it_no_trial(
     make_search: MakeSearch, make_problem: MakeProblem, make_fail: Callable[[Failing], None], tmp_path: Path, jobs: int
 ) -> None:
+    make_search(tmp_path / "s", make_problem({"trials": 1})).run()
     broken = [True]
     make_fail(lambda cell: "the driver is missing" if broken else "")
     search = make_search(tmp_path / "s", make_problem({"trials": 20}), jobs)
     search.run()
     assert "in a row failed without a score, the last with: the driver is missing" in search.trouble
-    assert len(search.study.trials) <= 8, "it does not race through them"
-    assert ended(search.study) == []
+    assert not search.invalid
+    assert len(search.study.trials) <= 9, "it does not race through them"
+    assert len(ended(search.study)) == 1
     tried = {trial.params["rate"] for trial in search.study.get_trials(states=(TrialState.FAIL,))}
     assert len(tried) >= 3
 
     broken.clear()
-    again = make_search(tmp_path / "s", make_problem({"trials": 6}), jobs)
+    CellFolder(tmp_path / "s" / "workers" / search.worker).path.rename(tmp_path / "gone")  # the process has ended
+    again = make_search(tmp_path / "s", make_problem({"trials": 7}), jobs)
     again.run()
     counted = ended(again.study)
-    assert [trial.state for trial in counted] == [TrialState.COMPLETE] * 6
+    assert [trial.state for trial in counted] == [TrialState.COMPLETE] * 7
     assert tried <= {trial.params["rate"] for trial in counted}
 
 
@@ -264,6 +332,18 @@ def test_a_killed_trial_is_asked_for_once_more_and_then_given_up(make_problem: M
         assert _die_in_a_trial(tmp_path, problem, worker="gone").params == {"rate": 0.05}
     (given_up,) = ended(open_study(tmp_path, problem))
     assert given_up.user_attrs["default"], "it is known for the configuration as it stood"
+
+
+def test_a_killed_trial_whose_cells_got_further_is_asked_for_again(make_problem: MakeProblem, tmp_path: Path) -> None:
+    problem = make_problem()
+    cell = CellFolder(tmp_path / "cell")
+    cell.path.mkdir()
+    for reached in (4, 8, 12, 12, 12):
+        assert ended(open_study(tmp_path, problem)) == []
+        _die_in_a_trial(tmp_path, problem, worker="gone", cells=["cell"])
+        cell.write_status(CellStatus(id="cell", state="running", env_step=reached, env_steps=40))
+    (given_up,) = ended(open_study(tmp_path, problem))
+    assert given_up.number == 4, "it came no further, twice"
 
 
 def test_a_worker_that_dies_before_it_has_values_does_not_lose_the_first_trial(
@@ -427,11 +507,28 @@ def test_environment_steps_bound_a_search(make_search: MakeSearch, make_problem:
     assert record["cost"] == {"env_steps": 240, "seconds": 240.0}
 
 
-def test_hours_bound_a_search(make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path) -> None:
-    # a pretended cell takes a second for each of its 40 steps: after two of them 80 seconds are over
-    search = make_search(tmp_path / "s", make_problem({"hours": 80 / 3600}))
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_hours_bound_a_search_however_many_trials_run_side_by_side(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, jobs: int
+) -> None:
+    # a pretended cell takes a second for each of its 40 steps: 150 seconds are enough for three of them
+    search = make_search(tmp_path / "s", make_problem({"hours": 150 / 3600}), jobs)
     search.run()
-    assert len(ended(search.study)) == 2
+    assert len(ended(search.study)) == 3
+    assert json.loads((tmp_path / "s" / "trials.json").read_text())["cost"]["seconds"] == 120
+
+
+def test_what_others_have_under_way_has_its_share_of_the_hours(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path
+) -> None:
+    problem = make_problem({"hours": 100 / 3600})
+    first, second = (make_search(tmp_path / "s", problem, jobs=4) for _ in range(2))
+    (begun,) = first.ask() or []
+    assert first.ask() == [], "nobody knows yet what a trial takes"
+    first.run_batch([begun])
+    (under_way,) = first.ask() or []
+    assert second.ask() == [], "two trials of 40 seconds and no third fit into 100"
+    assert under_way.number == 2
 
 
 def test_a_space_that_never_works_ends_the_search(
@@ -442,32 +539,72 @@ def test_a_space_that_never_works_ends_the_search(
     search = make_search(tmp_path / "s", problem)
     search.run()
     # the first trial is the configuration as it stands; a batch of 8 is above the 4 environments
-    assert [trial.state for trial in ended(search.study)] == [TrialState.COMPLETE, *[TrialState.FAIL] * 4]
+    assert [trial.state for trial in ended(search.study)] == [TrialState.COMPLETE, TrialState.FAIL]
+    assert len(search.study.trials) == 1 + 4, "and the others repeat the second"
 
 
-@pytest.mark.parametrize("bound", [{"hours": 1}, {"total_env_steps": 4000}])
-def test_a_space_without_anything_new_ends_a_search_that_only_cost_would_end(
-    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: Any
+@pytest.mark.parametrize("bound", [{"hours": 1}, {"total_env_steps": 4000}, {"trials": 9}])
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_configuration_is_one_trial_however_often_it_is_proposed(
+    make_search: MakeSearch,
+    make_problem: MakeProblem,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ran: list[tuple[str, int]],
+    bound: Any,
+    jobs: int,
 ) -> None:
     monkeypatch.setattr("m3po.bench.search.HOPELESS", 8)
-    problem = make_problem({**bound, "sampler": "random"}, seeds="1\ntune: {nudge: {batch: {choices: [2, 4]}}}")
-    search = make_search(tmp_path / "s", problem)
+    problem = make_problem({**bound, "sampler": "random"}, seeds="1\ntune: {nudge: {batch: {choices: [2, 4, 8]}}}")
+    search = make_search(tmp_path / "s", problem, jobs)
     search.console = Console(file=(said := io.StringIO()), width=200)
     search.run()
     trials = ended(search.study)
-    assert len({trial.params["batch"] for trial in trials}) == 2
-    assert [trial.user_attrs["added"] for trial in trials[-9:]] == [True] + [False] * 8
-    assert "the last 8 trials could not work or only repeated earlier ones" in said.getvalue()
+    assert {trial.params["batch"] for trial in trials} == {2, 4, 8}
+    assert len(trials) == 3, "8 is above the 4 environments: an outcome, once"
+    assert len(ran) == 2
+    record = json.loads((tmp_path / "s" / "trials.json").read_text())
+    assert [entry["number"] for entry in record["trials"]] == [0, 1, 2]
+    assert record["repeats"] == len(search.study.trials) - 3 > 0
+    assert "the last 8 proposals could not work or only repeated earlier ones" in said.getvalue()
+    repeated = [trial for trial in search.study.trials if "repeats" in trial.user_attrs]
+    # but for what was under way then, the sampler is told what the other had
+    known = {trial.number: (trial.state, trial.values) for trial in trials}
+    told = [(trial.state, trial.values) == known[trial.user_attrs["repeats"]] for trial in repeated]
+    assert all(told[-4:])
 
 
-def test_a_number_of_trials_is_run_whatever_they_repeat(
+def test_a_sampler_that_only_repeats_itself_is_relieved_by_chance(
     make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("m3po.bench.search.HOPELESS", 2)
-    problem = make_problem({"trials": 7}, seeds="1\ntune: {nudge: {batch: {choices: [2]}}}")
+    asked: list[str] = []
+
+    def recorded(name: SamplerName, number: int) -> BaseSampler:
+        asked.append(name)
+        return sampler(name, number)
+
+    monkeypatch.setattr("m3po.bench.search.HOPELESS", 4)
+    monkeypatch.setattr("m3po.bench.search.sampler", recorded)
+    search = make_search(
+        tmp_path / "s", replace(make_problem({"trials": 9}), space={"batch": SearchSpace(choices=(2,))})
+    )
+    search.run()
+    assert asked == ["tpe", "tpe", "tpe", "random", "random"], "of what stands, and of four that repeat it"
+
+
+def test_a_configuration_that_was_ended_early_is_not_run_when_it_is_proposed_again(
+    make_search: MakeSearch, make_problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m3po.bench.search.HOPELESS", 4)
+    monkeypatch.setattr(Trial, "should_prune", lambda self: True)
+    problem = make_problem({"pruner": "halving", "env_steps": 36, "trials": 3, "sampler": "random"})
+    problem = replace(problem, space={"batch": SearchSpace(choices=(2, 4))})
     search = make_search(tmp_path / "s", problem)
     search.run()
-    assert len(ended(search.study)) == 7
+    states = {(trial.params["batch"], trial.state) for trial in search.study.trials}
+    assert states == {(2, TrialState.COMPLETE), (4, TrialState.PRUNED)}
+    assert {tuple(trial.intermediate_values) for trial in search.study.trials if trial.params["batch"] == 4} == {(1,)}
+    assert len(ended(search.study)) == 2
 
 
 def test_seeds_of_the_suite_are_refused(make_problem: MakeProblem) -> None:

@@ -81,6 +81,8 @@ def test_tuning_writes_a_suite_that_loads(tune: Tune, write_suite: WriteSuite, t
     assert "Seeds: 10000" in text
     assert str(tmp_path) not in text
 
+    assert found["repeats"] == 0
+
     more = tune(suite, "--agent", "nudge", "--trials", 4, "--env-steps", 40, "--json")
     assert _found(more)["trials"][:3] == found["trials"], "earlier trials count"
     with pytest.raises(StoreError, match="were made with other budget"):
@@ -107,6 +109,58 @@ def test_all_agents_get_the_same_budget_and_one_suite(tune: Tune, write_suite: W
         (10_000, "toy-terminate"),
         (10_001, "toy-terminate"),
     }
+
+
+def test_the_suite_runs_what_the_best_trial_ran_also_with_set(
+    tune: Tune, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    overrides = ["agents.nudge={preset: bold,\n pause: 0.001}", "budget.num_envs=2", "seeds=2"]
+    options = [option for override in overrides for option in ("--set", override)]
+    arguments = ("--agent", "nudge", "--trials", 2, "--env-steps", 40, *options, "--json")
+    answer = json.loads(tune(write_suite(agents="{nudge: {batch: 1}}"), *arguments))
+    tuned = open_study(str(tmp_path / answer["suite"]))
+    configs = [json.loads((cell / "cell.json").read_text())["config"] for cell in _cells(tmp_path)]
+    rate = answer["agents"]["nudge"]["best"]["values"]["rate"]
+    best = next(config for config in configs if config["rate"] == rate)
+    assert tuned.cells[0].config == best
+    assert (best["preset"], best["pause"], best["batch"]) == ("bold", 0.001, 2), "what --set replaced is not inherited"
+    assert (tuned.suite.budget.num_envs, len(tuned.cells)) == (2, 2)
+    assert "# Tuned with --set agents.nudge={preset: bold" in (tmp_path / answer["suite"]).read_text()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_folder_that_cannot_hold_the_suite_is_said_before_the_search(
+    tune: Tune, write_suite: WriteSuite, tmp_path: Path, out: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=f"could not be written into {out} .*name a folder with --out"):
+        tune(write_suite(), "--agent", "nudge", "--trials", 1, "--out", out)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_file_that_tuning_did_not_write_is_never_replaced(
+    tune: Tune, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    suite = write_suite(name="tiny-tuned-nudge.yaml")
+    with pytest.raises(StoreError, match=r"would replace tiny-tuned-nudge\.yaml, which tuning did not write; move it"):
+        tune(suite, "--agent", "nudge", "--trials", 1)
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_agent_that_cannot_work_as_it_stands_is_said_before_the_search(
+    tune: Tune, write_suite: WriteSuite, tmp_path: Path
+) -> None:
+    suite = write_suite(agents="{ppo: {preset: small}}", budget="{env_steps: 2000, num_envs: 4}")
+    told = r"tiny\.yaml:6:10: agent 'ppo' cannot work as it stands in a trial of 1000 env steps: one rollout takes 1024"
+    with pytest.raises(SuiteError, match=told):
+        tune(suite, "--trials", 1, "--env-steps", 1000)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_field_that_the_suite_sweeps_is_not_searched(tune: Tune, write_suite: WriteSuite) -> None:
+    suite = write_suite(seeds="1\nsweep: {agents.nudge.rate: [0.1, 0.2]}")
+    with pytest.raises(SuiteError, match=r"tiny\.yaml:8:9: the suite sweeps agents\.nudge\.rate, and tuning would"):
+        tune(suite, "--agent", "nudge", "--trials", 1)
 
 
 def test_nothing_that_says_how_long_is_an_error(tune: Tune, write_suite: WriteSuite) -> None:
@@ -199,9 +253,10 @@ def test_trials_that_all_diverge_are_no_result(tune: Tune, write_suite: WriteSui
 
 def test_an_agent_that_always_fails_ends_its_search(tune: Tune, write_suite: WriteSuite, tmp_path: Path) -> None:
     suite = write_suite(agents="{nudge: {fault: crash}}", budget="{env_steps: 200, num_envs: 4}")
-    answer = tune(suite, "--agent", "nudge", "--trials", 20, "--jobs", 2, exit_code=1)
-    assert "given up after 0 trials of nudge: " in answer
-    assert "the last with: ZeroDivisionError: the agent broke; put that right and run the same command again" in answer
+    answer = tune(suite, "--agent", "nudge", "--trials", 20, "--jobs", 2, exit_code=2)
+    answer = " ".join(answer.split())
+    assert "given up after 0 trials of nudge: the configuration as it stands, which all others are held" in answer
+    assert "failed with: ZeroDivisionError: the agent broke; put that right and run the same command again" in answer
     assert not list(tmp_path.glob("*-tuned-*"))
 
 
@@ -228,6 +283,8 @@ def test_a_trial_that_cannot_work_counts_and_says_why(tune: Tune, write_suite: W
     states = [trial["state"] for trial in _found(answer)["trials"]]
     # the configuration as it stands has batch 2, which the space does not contain: it runs as it is
     assert states == ["done", "cannot work: batch (64) is above the 4 environments"]
+    told = " ".join(tune(suite, "--agent", "nudge", "--trials", 2, "--env-steps", 40).split())
+    assert "warning: nudge: the space leaves out batch as it stands: trial 1 has it, and no other trial can" in told
 
 
 SUITE_WITH_TUNE = """\

@@ -59,6 +59,13 @@ def test_the_page_tells_cost_and_origin(page: Path) -> None:
     assert "cannot work: a reason" in text
 
 
+def test_the_page_tells_of_proposals_that_repeated_others(page: Path, tmp_path: Path, draw_only: DrawOnly) -> None:
+    draw_only()
+    told = search_report.write(write_search(tmp_path, repeats=7)).read_text()
+    assert "1 with diverged cells; 7 further proposals repeated one of them and were not run" in told
+    assert "further proposals" not in page.read_text(), "no word of what there was not"
+
+
 def test_names_stay_text(tmp_path: Path, draw_only: DrawOnly) -> None:
     draw_only()  # figures name neither suite nor version
     page = search_report.write(write_search(tmp_path, suite=ODD, versions={ODD: "1"}))
