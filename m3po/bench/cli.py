@@ -95,16 +95,25 @@ def plan(
     task: TasksOption = None,
     seed: SeedsOption = None,
     jobs: JobsOption = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="First let a cell of every agent run until it tells its pace.")
+    ] = False,
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is done, missing and failed, and what the rest will cost. Runs nothing."""
-    from m3po.bench.experiment import cores
+    """Say what is done, missing and failed, and what the rest will cost. Without --measure nothing is run."""
+    from m3po.bench.experiment import cores, measure_study, resolve_device
     from m3po.bench.plan import make_plan
     from m3po.bench.study import StudyFolder
     from m3po.bench.views import plan_view
 
     study = _study(suite, set_)
-    cells = [cell.entry for cell in study.chosen(agent or (), task or (), seed or ())]
+    chosen = study.chosen(agent or (), task or (), seed or ())
+    if measure:
+        where = resolve_device(device)
+        if not measure_study(study, chosen, results, jobs=jobs, device=where, console=_progress(stderr=as_json)):
+            raise Stopped
+    cells = [cell.entry for cell in chosen]
     statuses = StudyFolder(results / study.suite.name).statuses(cells, study.suite.budget.env_steps)
     _print(plan_view(make_plan(study.suite.name, cells, statuses, jobs or cores())), as_json)
 

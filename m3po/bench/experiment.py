@@ -15,6 +15,7 @@ from rich.console import Console
 
 from m3po.bench.display import make_display
 from m3po.bench.interrupt import Interrupt
+from m3po.bench.launch.brief import BriefLauncher
 from m3po.bench.launch.local import LocalLauncher
 from m3po.bench.provenance import agent_code, code_of, gather
 from m3po.bench.records import FINAL, Cell, CellStatus
@@ -22,7 +23,7 @@ from m3po.bench.scheduler import run_cells
 from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import Study, StudyFolder
 
-__all__ = ["DeviceError", "Outcome", "cores", "resolve_device", "run_folders", "run_study"]
+__all__ = ["DeviceError", "Outcome", "cores", "measure_study", "resolve_device", "run_folders", "run_study"]
 
 FEWEST_ENVS_FOR_WORKERS = 8
 """With fewer environments, handing actions to other processes costs more than it saves."""
@@ -85,6 +86,36 @@ def run_study(
     return Outcome(folder, statuses, interrupt.count > 0)
 
 
+def measure_study(
+    study: Study, cells: Sequence[Cell], results: Path, *, jobs: int | None, device: str, console: Console
+) -> bool:
+    """Let one cell of every agent that has work left and no known pace run until it tells; ``False``: interrupted.
+
+    They are cells of the study like any other, and go on from there when it is run. Raises
+    :class:`m3po.bench.store.StoreError` where the results cannot be written.
+    """
+    created = {folder.id: folder for folder in StudyFolder(results / study.suite.name).create(study, gather(device))}
+    statuses = {cell.id: created[cell.id].live_status(cell.budget.env_steps) for cell in cells}
+    known = {cell.agent for cell in cells if statuses[cell.id].steps_per_second}
+    chosen: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.agent not in known and statuses[cell.id].state not in FINAL:
+            chosen.setdefault(cell.agent, cell)
+    interrupt = Interrupt(console.print)
+    folders = [created[cell.id] for cell in chosen.values()]
+    if folders:
+        run_folders(
+            [*chosen.values()],
+            folders,
+            jobs=jobs,
+            device=device,
+            console=console,
+            interrupt=interrupt,
+            brief=True,
+        )
+    return not interrupt.count
+
+
 def made_otherwise(cells: Sequence[Cell], folders: Sequence[CellFolder]) -> list[str]:
     """A sentence for every agent some of whose work here was done by other code of it than is installed now.
 
@@ -113,13 +144,17 @@ def run_folders(
     device: str,
     console: Console,
     interrupt: Interrupt,
+    brief: bool = False,
 ) -> dict[str, CellStatus]:
-    """Run cells on this machine, ``jobs`` at a time (default: one per core); returns their last statuses."""
+    """Run cells on this machine, ``jobs`` at a time (default: one per core); returns their last statuses.
+
+    ``brief``: only until each has told its pace.
+    """
     unfinished = [cell for cell, folder in zip(cells, folders, strict=True) if folder.status().state not in FINAL]
     slots = max(1, min(jobs or cores(), len(unfinished)))
     launcher = LocalLauncher(slots, device, _env_processes(unfinished, slots))
     with make_display([cell.entry for cell in cells], slots, console) as display:
-        return run_cells(folders, launcher, display, interrupt)
+        return run_cells(folders, BriefLauncher(launcher) if brief else launcher, display, interrupt)
 
 
 def _env_processes(cells: Sequence[Cell], slots: int) -> int:

@@ -111,7 +111,7 @@ def plan_view(plan: Plan) -> View:
 def _cost(plan: Plan) -> str:
     found = plan.estimate
     if found.seconds is None:
-        return "time unknown, since not every agent has been measured; run for a minute and ask again"
+        return "time unknown, since not every agent has been measured; --measure does it, and keeps what they trained"
     return f"about {duration(found.seconds)} ({duration(found.low)} to {duration(found.high)})"
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from m3po.bench import cli as module
 from m3po.bench.checkpoints import Checkpoints
+from m3po.bench.launch import brief
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
 from tests.analysis.synthetic import Synthetic
@@ -105,6 +106,25 @@ def test_run_status_plan_and_report(cli: Cli, call: Call, write_suite: WriteSuit
     assert "4 pending" in out
     assert "about" in out
     assert call("status", "results/tiny")[0] == 0
+
+
+def test_plan_measures_one_cell_of_each_agent_and_keeps_what_it_trained(
+    call: Call, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brief, "TELLING_SECONDS", 0.5)
+    agents = "{slow: {agent: nudge, pause: 0.02}, nudge: {pause: 0.01}}"
+    suite = write_suite(agents=agents, budget="{env_steps: 100_000, num_envs: 4}", seeds="2")
+    code, out, _ = call("plan", suite, "--measure", "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["counts"] == {"preempted": 2, "pending": 2}
+    assert all(cell["env_step"] > 0 for cell in plan["cells"] if cell["state"] == "preempted")
+    assert {cell["agent"] for cell in plan["cells"] if cell["state"] == "preempted"} == {"slow", "nudge"}
+    assert plan["speeds"].keys() == {"slow", "nudge"}
+    # by hand: an update of slow takes 0.02 s and 4 steps, so at most 200 steps a second; 200,000 steps are left
+    assert plan["estimate"]["seconds"] > 100_000 / 200
+    code, out, _ = call("plan", suite, "--measure", "--json")
+    assert json.loads(out)["cells"] == plan["cells"], "what is known is not measured again"
 
 
 def test_report_prints_where_it_wrote(

@@ -16,6 +16,15 @@ def test_steps_before_the_first_update_make_no_rate() -> None:
     assert pace.rate() == 20  # 40 steps in 2 seconds; with the steps before it would be 10 040 in 12
 
 
+def test_an_agent_that_never_updates_has_a_pace_after_a_while() -> None:
+    pace = Pace()
+    for second in range(int(PACE_SECONDS)):
+        pace.mark(second, 7 * second, learning=False)
+    assert pace.rate() is None
+    pace.mark(PACE_SECONDS, int(7 * PACE_SECONDS), learning=False)
+    assert pace.rate() == 7
+
+
 def test_only_the_last_minutes_count() -> None:
     pace = Pace()
     # 10 steps a second, then 1 a second for longer than what counts as now
