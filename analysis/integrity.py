@@ -145,12 +145,12 @@ def _agents(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
     found = []
     without = [agent for agent in results.study.agents if agent not in scores]
     if without:
-        found.append(f"No evaluations of {_listed(without)}.")
+        found.append(f"No scores of {_listed(without)}.")
     for agent, of in scores.items():
         absent = [task for task, runs in zip(of.tasks, of.runs_per_task, strict=True) if not runs]
         if absent:
             found.append(
-                f"{agent} has no run on {_listed(absent)}: its aggregates cover {of.num_tasks} of {len(of.tasks)} "
+                f"{agent} has no score on {_listed(absent)}: its aggregates cover {of.num_tasks} of {len(of.tasks)} "
                 "tasks, and it is left out of curves, profiles and the leading sentence."
             )
     single = [agent for agent, of in scores.items() if (of.runs_per_task == 1).any()]

@@ -82,7 +82,8 @@ class Breadth:
 
     ``area`` is the IQM of the areas under the learning curves, divided by their length; None where there is no curve.
     ``worst`` is the mean of the task named, with the interval that this task has: which task is the worst was chosen
-    after seeing the runs, so it was a little unlucky.
+    after seeing the runs, so it was a little unlucky. A task whose runs are all under way is not it, unless no other has come
+    farther.
     """
 
     agent: str
@@ -292,7 +293,7 @@ def _breadth(scores: dict[str, AgentScores], joint: bool) -> list[Breadth]:
     for agent, of in scores.items():
         areas = of.areas
         area = stats.aggregate(f"{agent}\x1farea", "iqm", areas, whole_runs=joint) if np.isfinite(areas).any() else None
-        column = int(np.nanargmin(stats.task_means(of.final)))
+        column = int(np.nanargmin(np.where(of.ended, stats.task_means(of.final), np.nan)))
         found.append(Breadth(agent, area, of.tasks[column], _task_mean(of, column)))
     return found
 

@@ -15,7 +15,7 @@ from analysis.wording import AXIS_NAMES
 def headline(summary: Summary) -> str:
     """One plain sentence on the IQM of the agents that have runs on every task."""
     if not summary.agents:
-        return "No evaluations yet."
+        return "No scores yet."
     ranked = [(summary.aggregates[agent]["iqm"], agent) for agent in summary.ranking]
     if not ranked:
         return "No agent has results on every task yet, so no agent leads."

@@ -84,7 +84,7 @@ def test_a_tie_has_no_leader(summary: Summary) -> None:
 
 def test_one_agent_and_none(summary: Summary) -> None:
     assert "no other agent has results" in told(summary, m3po=Estimate(0.5, 0.4, 0.6))
-    assert told(summary) == "No evaluations yet."
+    assert told(summary) == "No scores yet."
 
 
 @pytest.mark.parametrize(

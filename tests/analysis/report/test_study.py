@@ -201,7 +201,7 @@ def test_no_results_at_all(tmp_path: Path) -> None:
     (figures / "aggregates.png").write_bytes(b"drawn by an earlier report, no longer true")
     (figures / "mine.png").write_bytes(b"not the report's")
     found = read(write(study.folder))
-    assert found["headline"] == "No evaluations yet."
+    assert found["headline"] == "No scores yet."
     assert (found["aggregates"], len(found["missing"])) == ([], 18)
     assert [path.name for path in figures.iterdir()] == ["mine.png"]
 
