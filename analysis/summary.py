@@ -82,7 +82,7 @@ class Breadth:
 
     ``area`` is the IQM of the areas under the learning curves, divided by their length; None where there is no curve.
     ``worst`` is the mean of the task named, with the interval that this task has: which task is the worst was chosen
-    after seeing the runs, so it was a little unlucky. A task whose runs are all under way is not it, unless no other has come
+    after seeing the runs, so it was a little unlucky. A task whose runs are all under way is not it, unless none is
     farther.
     """
 
