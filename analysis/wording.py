@@ -7,7 +7,8 @@ from analysis.stats import CONFIDENCE, Estimate
 AXIS_NAMES = {"env_step": "environment steps", "updates": "gradient updates", "seconds": "seconds of training"}
 
 INTERVAL = f"{CONFIDENCE:.0%}".replace("%", " %")
-NO_INTERVAL = "n = 1, no interval"
+NO_INTERVAL = "no interval"
+"""Of a number made of a task with a single run; others of its tasks, and its rival, may have more."""
 SCORES = {"return": "return", "success_any": "success at any step", "success_last": "success at the last step"}
 SCORE_UNITS = {
     "return": "Episode return",
@@ -18,7 +19,7 @@ SCORE_UNITS = {
 
 
 def interval(value: Estimate, digits: int = 2) -> str:
-    """``0.71 [0.66, 0.75]``, or the number alone with ``n = 1, no interval``."""
+    """``0.71 [0.66, 0.75]``, or the number alone with ``no interval``."""
     if value.low is None or value.high is None:
         return f"{value.estimate:.{digits}f} ({NO_INTERVAL})"
     return f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"

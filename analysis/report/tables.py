@@ -80,7 +80,7 @@ def _task_cell(item: TaskScore | None, *, at_step: bool = False) -> str:
     digits = 0 if item.task.protocol.high - item.task.protocol.low >= 100 else 2
     step = f" at {item.env_step:,}" if at_step else ""
     if item.raw.low is None:
-        return f"{item.raw.estimate:.{digits}f}{step} ({NO_INTERVAL})"
+        return f"{item.raw.estimate:.{digits}f}{step} (n = {item.runs}, {NO_INTERVAL})"
     return f"{interval(item.raw, digits)}{step} (n = {item.runs})"
 
 
