@@ -156,8 +156,8 @@ def _agents(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
     single = [agent for agent, of in scores.items() if (of.runs_per_task == 1).any()]
     if single:
         others = any((scores[agent].runs_per_task > 1).any() for agent in single)
-        of = "over all tasks " if others else ""
-        found.append(f"No intervals {of}for {_listed(single)}: with a single run of a task there is none.")
+        scope = "over all tasks " if others else ""
+        found.append(f"No intervals {scope}for {_listed(single)}: with a single run of a task there is none.")
     uneven = {agent: of.runs_per_task for agent, of in scores.items() if np.ptp(of.runs_per_task)}
     if uneven:
         parts = _listed(f"{agent} {runs.min()} to {runs.max()}" for agent, runs in uneven.items())

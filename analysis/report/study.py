@@ -104,7 +104,7 @@ def render(summary: Summary) -> dict[str, bytes]:
     found["report.json"] = (
         json.dumps(document(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     ).encode()
-    context = _context(summary, made, pages.inlined(drawn))
+    context = _context(summary, made, pages.inlined(drawn, _captions(summary)))
     found["report.md"] = pages.template("report.md.j2").render(context).encode()
     found["report.html"] = pages.template("report.html.j2").render(context).encode()
     return found

@@ -108,11 +108,13 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
         self.links: list[str] = []
         self.ids: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
@@ -129,6 +131,20 @@ def test_the_page_needs_no_network(page: Path) -> None:
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
     assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(parsed.ids)
     assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_is_told_as_well_as_seen(page: Path) -> None:
+    parsed = Page()
+    parsed.feed(page.read_text())
+    assert parsed.tags.count("main") == 1
+    assert parsed.tags.count("table") == parsed.tags.count("caption")
+    rows = page.read_text().count("<tr")
+    heads = [attributes.get("scope") for tag, attributes in parsed.attributes if tag == "th"]
+    assert None not in heads
+    assert heads.count("row") + parsed.tags.count("thead") == rows  # each row begins with what it is about
+    figures = [attributes for tag, attributes in parsed.attributes if tag == "svg"]
+    assert all((of.get("role") == "img" and of.get("aria-label")) or of.get("aria-hidden") for of in figures)
+    assert sum("aria-hidden" in of for of in figures) == 1
 
 
 def test_the_first_sentence_is_the_conclusion(page: Path) -> None:
