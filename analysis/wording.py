@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from analysis.stats import CONFIDENCE, Estimate
 
 AXIS_NAMES = {"env_step": "environment steps", "updates": "gradient updates", "seconds": "seconds of training"}
@@ -16,6 +18,11 @@ SCORE_UNITS = {
     "success_last": "Success rate (at the last step)",
 }
 """The same as the label of an axis."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join(", ".join(names).rsplit(", ", 1))
 
 
 def interval(value: Estimate, digits: int = 2) -> str:

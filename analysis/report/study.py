@@ -34,9 +34,9 @@ FIGURES = {
     "whose mean over runs is above it (right).",
     "probability_of_improvement": "Probability that a run of one agent beats a run of another on the same task.",
     "sample_efficiency": "Sample efficiency: IQM over runs and tasks against environment steps.",
-    "speedups": "How many times fewer environment steps an agent needs than another to reach the final score of the "
-    "latter: over all tasks (IQM) and task by task (mean). An arrow: no limit on that side is known, or it lies "
-    "beyond 100.",
+    "speedups": "How many times fewer environment steps, gradient updates or seconds an agent needs than another to "
+    "reach the final score of the latter: over all tasks (IQM) and task by task (mean). An arrow: no limit on that "
+    "side is known, or it lies beyond 100.",
     "other_axes": "IQM over runs and tasks against gradient updates and seconds of training.",
     "predicted_intervals": "Width of the interval of the IQM to expect with so many seeds; filled where the study is.",
     "task_curves": "Mean score over runs against environment steps, task by task.",
