@@ -248,8 +248,8 @@ def _coverage(*, joint: bool) -> str:
             "Here n runs are n numbers, however many tasks there are, and an interval cannot reach beyond them: in "
             "simulations of 10 tasks it covers the truth 33 to 52 times in 100 with two runs, 49 to 76 with three, 65 "
             "to 93 with five and 90 to 95 with ten, least where runs fail now and then. The difference of two agents "
-            "that are alike leaves out 0 38 to 47 times in 100 with two runs, 15 to 22 with three and 4 to 7 with five. "
-            "Read two and three runs as an impression."
+            "that are alike leaves out 0 38 to 47 times in 100 with two runs, 15 to 22 with three and 4 to 7 with "
+            "five. Read two and three runs as an impression."
         )
     return (
         "In simulations they cover the truth 87 to 96 times in 100 with 5 and 10 runs of several tasks and 85 to 95 "
