@@ -111,6 +111,9 @@ def _settings(before: Results, after: Results) -> Iterator[str]:
     for name in old:
         if old[name] != new[name]:
             yield f"{name}: {old[name]} → {new[name]}"
+    if before.study.mode != after.study.mode:
+        shares = [_share(results.study) for results in (before, after)]
+        yield f"environment steps per task: {' → '.join(shares)} (a joint cell shares its steps among its tasks)"
     for kind in ("agents", "tasks"):
         one, other = _names(before.study, kind), _names(after.study, kind)
         if gone := [name for name in one if name not in other]:
@@ -124,6 +127,13 @@ def _settings(before: Results, after: Results) -> Iterator[str]:
     configs = _configs(before), _configs(after)
     for agent in (agent for agent in configs[0] if agent in configs[1]):
         yield from _differences(agent, configs[0][agent], configs[1][agent])
+
+
+def _share(study: Study) -> str:
+    """Environment steps that each task trains for: of a joint cell about as many for each."""
+    if study.mode != "joint":
+        return f"{study.env_steps:,}"
+    return f"{study.env_steps / len(study.tasks):,.0f} of {study.env_steps:,}"
 
 
 def _told(results: Results) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """What agents say of themselves: metrics of their training, and what they diagnose at each evaluation.
 
 Thinned while reading: of each sixtieth of the budget a cell's last row is kept, and of that the mean over an agent's
-cells, so that memory grows neither with the length of the runs nor with their number.
+cells, so that memory grows neither with the length of the runs nor with their number. As scores do, a mean goes as far
+as every finished cell of the agent (while none is finished: every cell that has begun), and leaves out cells that did
+not get there: it would bend where a cell ends that others go beyond.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ _DIAGNOSTIC_ROW = ("name", "title", "axes", "task", "other", "ahead", "point", "
 class Insides:
     """What stands in ``metrics.jsonl`` and ``diagnostics.jsonl`` of the cells that count, as means over cells.
 
-    A mean is over the cells of an agent that know the value at that step; what none knows has no row. Rows stand in the
-    order of ``env_step``, at one step in the order in which agents wrote them.
+    A mean is over those cells of an agent that know the value at that step; what none knows has no row. Rows stand in
+    the order of ``env_step``, at one step in the order in which agents wrote them.
     """
 
     metrics: pd.DataFrame
@@ -156,18 +158,33 @@ def _gathered(
     frames, damaged = [], []
     path = results.path
     for agent in results.study.agents if path else ():
-        rows: list[tuple[Any, ...]] = []
+        told_by: list[tuple[Cell, pd.DataFrame]] = []
         for cell in results.cells:
             if path and cell.agent == agent and cell.counts:
                 try:
-                    rows += list(rows_of(path / cell.id, cell, results.study))
+                    rows = list(rows_of(path / cell.id, cell, results.study))
                 except ResultsError as error:
                     damaged.append(told(error, path))
-        if rows:
-            frames.append(_averaged(pd.DataFrame(rows, columns=list(columns))).assign(agent=agent))
+                    continue
+                if rows:
+                    told_by.append((cell, pd.DataFrame(rows, columns=list(columns))))
+        if told_by:
+            frames.append(_averaged(_as_far_as_all(told_by, results.study)).assign(agent=agent))
     if not frames:
         return pd.DataFrame(columns=["agent", *columns, "least", "most"]), damaged
     return pd.concat(frames, ignore_index=True), damaged
+
+
+def _as_far_as_all(told_by: Sequence[tuple[Cell, pd.DataFrame]], study: Study) -> pd.DataFrame:
+    """The rows of the cells that got as far as the shortest finished one, up to there."""
+    ends = [_point(int(rows["env_step"].max()), study) for _, rows in told_by]
+    finished = [end for (cell, _), end in zip(told_by, ends, strict=True) if cell.state == "done"]
+    shortest = min(finished or ends)
+    rows = pd.concat([of for (_, of), end in zip(told_by, ends, strict=True) if end >= shortest], ignore_index=True)
+    kept = rows["point"] <= shortest
+    if "axes" in rows:
+        kept |= rows["axes"] == "task task"  # no curve, but each cell's last
+    return rows[kept]
 
 
 def _averaged(rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,20 @@ class Curve:
         if self.samples is None:
             return Band(self.estimate)
         return Band(self.estimate, *percentile_interval(self.samples, self.tail))
+
+    @cached_property
+    def learned(self) -> bool:
+        """Whether the end lies above the beginning, by more than chance where there is an interval."""
+        gain = self.estimate[-1] - self.estimate[0]
+        if self.samples is not None:
+            gain = min(gain, _interval(self.samples[:, -1] - self.samples[:, 0], self.tail)[0])
+        return bool(gain > 0)
+
+    @cached_property
+    def own_steps(self) -> tuple[float, Array | None]:
+        """Where the curve, and each of its resamples, first reaches its own last score: asked for by every rival."""
+        of = None if self.samples is None else first_step(self.steps, self.samples, self.samples[:, -1])
+        return float(first_step(self.steps, self.estimate, self.estimate[-1])), of
 
 
 @dataclass(frozen=True)
@@ -142,16 +157,16 @@ def steps_to_score(of: Curve, target: float) -> StepsToScore:
 def speedup(agent: Curve, reference: Curve) -> Speedup | None:
     """How many times fewer steps ``agent`` needs for the last score of ``reference``; None if that did not learn."""
     target = float(reference.estimate[-1])
-    if not _learned(reference) or agent.steps[-1] <= 0:
+    if not reference.learned or agent.steps[-1] <= 0:
         return None
-    own = first_step(reference.steps, reference.estimate, target)
+    own, own_samples = reference.own_steps
     first, last = agent.steps[[0, -1]]
-    ratio = float(_ratio(own, first_step(agent.steps, agent.estimate, target), first))
+    ratio = float(_ratio(np.asarray(own), first_step(agent.steps, agent.estimate, target), first))
     low = high = None
-    if agent.samples is not None and reference.samples is not None:
+    if agent.samples is not None and reference.samples is not None and own_samples is not None:
         targets = reference.samples[:, -1]
         needed = first_step(agent.steps, agent.samples, targets)
-        ratios = _ratio(first_step(reference.steps, reference.samples, targets), needed, first)
+        ratios = _ratio(own_samples, needed, first)
         low, high = _interval(ratios, min(agent.tail, reference.tail))  # as wide as the one with fewer runs asks
     above = float(own / first) if first > 0 else np.inf
     return Speedup(
@@ -180,14 +195,6 @@ def task_curve(scores: AgentScores, task: str) -> Curve | None:
         return Curve(scores.agent, steps, estimate)
     samples = resample(values, generator("task curve", scores.agent, task), CURVE_RESAMPLES, whole_runs=True)
     return Curve(scores.agent, steps, estimate, task_means(samples), tail(scores.final[:, [column]]))
-
-
-def _learned(of: Curve) -> bool:
-    """Whether the end of the curve lies above its beginning, by more than chance where there is an interval."""
-    gain = of.estimate[-1] - of.estimate[0]
-    if of.samples is not None:
-        gain = min(gain, _interval(of.samples[:, -1] - of.samples[:, 0], of.tail)[0])
-    return bool(gain > 0)
 
 
 def _ratio(reference: Array, agent: Array, first: float) -> Array:

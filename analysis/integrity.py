@@ -146,17 +146,19 @@ def _agents(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
     found = []
     without = [agent for agent in results.study.agents if agent not in scores]
     if without:
-        found.append(f"No evaluations of {_listed(without)}.")
+        found.append(f"No scores of {_listed(without)}.")
     for agent, of in scores.items():
         absent = [task for task, runs in zip(of.tasks, of.runs_per_task, strict=True) if not runs]
         if absent:
             found.append(
-                f"{agent} has no run on {_listed(absent)}: its aggregates cover {of.num_tasks} of {len(of.tasks)} "
+                f"{agent} has no score on {_listed(absent)}: its aggregates cover {of.num_tasks} of {len(of.tasks)} "
                 "tasks, and it is left out of curves, profiles and the leading sentence."
             )
     single = [agent for agent, of in scores.items() if (of.runs_per_task == 1).any()]
     if single:
-        found.append(f"No intervals for {_listed(single)}: with a single run of a task there is none.")
+        others = any((scores[agent].runs_per_task > 1).any() for agent in single)
+        scope = "over all tasks " if others else ""
+        found.append(f"No intervals {scope}for {_listed(single)}: with a single run of a task there is none.")
     uneven = {agent: of.runs_per_task for agent, of in scores.items() if np.ptp(of.runs_per_task)}
     if uneven:
         parts = _listed(f"{agent} {runs.min()} to {runs.max()}" for agent, runs in uneven.items())

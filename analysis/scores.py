@@ -82,6 +82,12 @@ class AgentScores:
         return int((self.runs_per_task > 0).sum())
 
     @property
+    def ended(self) -> NDArray[np.bool_]:
+        """Tasks ``[K]`` that have a finished run, or are scored as late as any; others are on their way."""
+        finished = {task for (_, task), run in self.runs.items() if run.done}
+        return np.array([t in finished or self.final_steps.get(t) == self.env_step for t in self.tasks], dtype=bool)
+
+    @property
     def env_step(self) -> int:
         """Largest environment step at which a task is scored; 0 when there is nothing."""
         return max(self.final_steps.values(), default=0)
@@ -131,7 +137,8 @@ def agent_scores(
     """Scores of ``agent`` on ``tasks`` (default: those trained on) at ``env_step`` and before.
 
     By default each task is scored at the largest environment step that every finished run of the agent reached (while
-    no run is finished: that every started run reached). A run that did not get there is missing.
+    no run is finished: that every started run reached). A run that did not get there is missing, and so is one that was
+    evaluated before training only: that says nothing of learning.
 
     ``axis``: one of :data:`AXES`. Along updates and seconds finished runs end at different places; each keeps its last
     score up to where the longest ends. ``env_step`` stays in environment steps: what comes later is left out, and runs
@@ -140,10 +147,10 @@ def agent_scores(
     study = results.study
     names = tuple(task.name for task in (study.tasks if tasks is None else tasks))
     if axis == "env_step":
-        runs = _runs(results, agent, names, axis)
+        runs = _runs(results, agent, names, axis, begun=env_step is None)
         final_steps = _final_steps(runs, study.env_steps, env_step)
     else:
-        runs = _runs(results, agent, names, axis, until=env_step)
+        runs = _runs(results, agent, names, axis, begun=env_step is None, until=env_step)
         if env_step is not None:
             there = agent_scores(results, agent, env_step, tasks).runs
             runs = {key: replace(run, done=run.diverged_at is None) for key, run in runs.items() if key in there}
@@ -179,9 +186,12 @@ def thinned(length: int, most: int) -> NDArray[np.int64]:
 
 
 def _runs(
-    results: Results, agent: str, tasks: Sequence[str], axis: str, *, until: int | None = None
+    results: Results, agent: str, tasks: Sequence[str], axis: str, *, begun: bool, until: int | None = None
 ) -> dict[tuple[int, str], Run]:
-    """Every run with something to say on ``tasks``, by (seed, task), up to ``until`` environment steps."""
+    """Every run with something to say on ``tasks``, by (seed, task), up to ``until`` environment steps.
+
+    ``begun``: without those under way that were evaluated at step 0 alone.
+    """
     rows = results.evaluations[results.evaluations["agent"] == agent]
     if until is not None:
         rows = rows[rows["env_step"] <= until]
@@ -197,6 +207,9 @@ def _runs(
         for task in (task for task in tasks if task in evaluated):
             group = by_task.get((cell.id, task))
             if group is None and diverged_at is None:
+                continue
+            under_way = begun and cell.state not in ("done", "diverged")
+            if under_way and (group is None or not group["env_step"].any()):
                 continue
             steps = np.empty(0) if group is None else group[axis].to_numpy(dtype=np.float64)
             scores = np.empty(0) if group is None else group["score"].to_numpy(dtype=np.float64)

@@ -82,7 +82,8 @@ class Breadth:
 
     ``area`` is the IQM of the areas under the learning curves, divided by their length; None where there is no curve.
     ``worst`` is the mean of the task named, with the interval that this task has: which task is the worst was chosen
-    after seeing the runs, so it was a little unlucky.
+    after seeing the runs, so it was a little unlucky. A task whose runs are all under way is not it, unless none is
+    farther.
     """
 
     agent: str
@@ -126,7 +127,7 @@ class Summary:
     """By what they count (a key of :data:`analysis.stats.PROFILES`), then by agent."""
     curves: dict[str, Curve]
     speedups: list[Speedup]
-    """Of the aggregate along each axis, then task by task in environment steps."""
+    """Of the aggregate along each axis, then task by task along each."""
     steps_to_score: list[StepsToScore]
     task_scores: list[TaskScore]
     task_curves: list[TaskCurve]
@@ -195,7 +196,8 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     scores = {agent: of for agent, of in found.items() if of.num_tasks}
     complete = {agent: of for agent, of in scores.items() if of.num_tasks == len(of.tasks)}
     curves = {agent: efficiency.curve(of, whole_runs=joint) for agent, of in complete.items() if of.steps.size}
-    other_axes = _other_axes(results, complete, joint, env_step)
+    along = {axis: {agent: agent_scores(results, agent, env_step, axis=axis) for agent in scores} for axis in AXES[1:]}
+    other_axes = _other_axes(along, joint)
     thresholds = _thresholds(scores)
     predictions = {agent: seeds.predict(of, whole_runs=joint) for agent, of in complete.items()}
     insides = diagnostics.read(results)
@@ -218,7 +220,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         speedups=[
             *efficiency.speedups(curves),
             *(item for axis, of in other_axes.items() for item in efficiency.speedups(of, axis=axis)),
-            *_task_speedups(of_tasks),
+            *_task_speedups({"env_step": of_tasks, **{axis: _of_tasks(results, of) for axis, of in along.items()}}),
         ],
         steps_to_score=[efficiency.steps_to_score(of, level) for of in curves.values() for level in efficiency.LEVELS],
         task_scores=task_scores,
@@ -256,12 +258,9 @@ def _thresholds(scores: dict[str, AgentScores]) -> Array:
     return np.asarray(np.arange(0, best + step, step).round(2), dtype=np.float64)
 
 
-def _other_axes(
-    results: Results, complete: dict[str, AgentScores], joint: bool, env_step: int | None
-) -> dict[str, dict[str, Curve]]:
+def _other_axes(along: dict[str, dict[str, AgentScores]], joint: bool) -> dict[str, dict[str, Curve]]:
     found = {}
-    for axis in AXES[1:]:
-        scores = {agent: agent_scores(results, agent, env_step, axis=axis) for agent in complete}
+    for axis, scores in along.items():
         curves = {
             agent: efficiency.curve(of, whole_runs=joint)
             for agent, of in scores.items()
@@ -281,10 +280,14 @@ def _of_tasks(results: Results, scores: dict[str, AgentScores]) -> dict[str, dic
     return found
 
 
-def _task_speedups(of_tasks: dict[str, dict[str, Curve]]) -> list[Speedup]:
-    if len(of_tasks) == 1:
-        return []
-    return [item for task, curves in of_tasks.items() for item in efficiency.speedups(curves, task=task)]
+def _task_speedups(by_axis: dict[str, dict[str, dict[str, Curve]]]) -> list[Speedup]:
+    return [
+        item
+        for axis, of_tasks in by_axis.items()
+        for task, curves in of_tasks.items()
+        for item in efficiency.speedups(curves, axis=axis, task=task)
+        if len(of_tasks) > 1
+    ]
 
 
 def _breadth(scores: dict[str, AgentScores], joint: bool) -> list[Breadth]:
@@ -292,7 +295,7 @@ def _breadth(scores: dict[str, AgentScores], joint: bool) -> list[Breadth]:
     for agent, of in scores.items():
         areas = of.areas
         area = stats.aggregate(f"{agent}\x1farea", "iqm", areas, whole_runs=joint) if np.isfinite(areas).any() else None
-        column = int(np.nanargmin(stats.task_means(of.final)))
+        column = int(np.nanargmin(np.where(of.ended, stats.task_means(of.final), np.nan)))
         found.append(Breadth(agent, area, of.tasks[column], _task_mean(of, column)))
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -44,7 +43,7 @@ def training_metrics(summary: Summary) -> Figure | None:
     figure, panels = _panels(len(names), 5 if len(names) > 12 else 4, 1.1)
     for axes, name in zip(panels, names, strict=True):
         _lines(axes, summary, found[found["metric"] == name])
-        axes.set_title(_wrapped(name.replace("_", " "), 22), fontsize=7)
+        axes.set_title(drawing.wrapped(name.replace("_", " "), 22), fontsize=7)
     _finish(figure, summary, found, "means over the cells of an agent")
     return figure
 
@@ -61,7 +60,7 @@ def diagnostics(summary: Summary) -> Figure | None:
     figure, panels = _panels(len(kinds), 3, 1.2)
     for axes, (title, of) in zip(panels, kinds, strict=True):
         _lines(axes, summary, of)
-        axes.set_title(_wrapped(title, 30), fontsize=7.5)
+        axes.set_title(drawing.wrapped(title, 30), fontsize=7.5)
     about = "means over seeds" if len(tasks) <= 1 else f"means over {len(tasks)} tasks and seeds"
     banded = len(tasks) > 1 and found["agent"].nunique() <= MOST_BANDS
     _finish(figure, summary, found, about + ("; bands: 10th to 90th percentile over tasks" if banded else ""))
@@ -74,7 +73,7 @@ def _task_by_task(summary: Summary, found: pd.DataFrame, tasks: list[str]) -> Fi
     figure, panels = _panels(len(kinds) * len(tasks), len(tasks), 0.85)
     for row, (title, of) in enumerate(kinds):
         at = row * len(tasks)
-        panels[at].set_ylabel(_wrapped(title, 13), fontsize=6)
+        panels[at].set_ylabel(drawing.wrapped(title, 13), fontsize=6)
         if "" in set(of["task"]):
             _lines(panels[at], summary, of)
             panels[at].set_title("all tasks", fontsize=7)
@@ -82,7 +81,7 @@ def _task_by_task(summary: Summary, found: pd.DataFrame, tasks: list[str]) -> Fi
             continue
         for axes, task in zip(panels[at:], tasks, strict=False):
             _lines(axes, summary, of[of["task"] == task])
-            axes.set_title(_wrapped(task, 18) if row == 0 else "", fontsize=7)
+            axes.set_title(drawing.wrapped(task, 18) if row == 0 else "", fontsize=7)
     _finish(figure, summary, found, "means over seeds")
     return figure
 
@@ -188,9 +187,9 @@ def _agent_panels(
     drawn, used = [], 0
     for title, agents in kinds:
         first = panels[used]
-        first.set_ylabel(_wrapped(title, 26), fontsize=7.5)
+        first.set_ylabel(drawing.wrapped(title, 26), fontsize=7.5)
         for place, (agent, of) in enumerate(agents, start=used):
-            panels[place].set_title(_wrapped(str(agent), 24), fontsize=7.5)
+            panels[place].set_title(drawing.wrapped(str(agent), 20), fontsize=7.5)
             if place > used:
                 panels[place].sharey(first)
             panels[place].tick_params(labelsize=6.5, labelleft=(place - used) % columns == 0)
@@ -229,7 +228,3 @@ def _finish(figure: Figure, summary: Summary, found: pd.DataFrame, about: str) -
 def _bar(figure: Figure, of: ScalarMappable, label: str, numbers: EngFormatter | None) -> None:
     bar = figure.colorbar(of, ax=figure.axes, format=numbers, label=label, aspect=12 * figure.get_figheight(), pad=0.02)
     bar.ax.tick_params(labelsize=6.5)
-
-
-def _wrapped(text: str, width: int) -> str:
-    return textwrap.fill(text, width)

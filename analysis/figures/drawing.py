@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -51,7 +53,7 @@ def _saved(figure: Figure, name: str) -> dict[str, bytes]:
         "png": {"Software": None},
     }
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, not once for each kind
+    figure.set_layout_engine(None)  # laid out once; a mere "none" would draw once more before each kind
     files = {}
     for kind, about in metadata.items():
         buffer = io.BytesIO()
@@ -130,13 +132,27 @@ def about(bands: Iterable[Band]) -> str:
     return " (bands: 95 % bootstrap intervals over runs)" if any(band.low is not None for band in bands) else ""
 
 
+def wrapped(text: str, width: int) -> str:
+    """``text`` in lines of so many signs: names may be long."""
+    return textwrap.fill(text, width)
+
+
+def row_height(names: Sequence[str]) -> float:
+    """Inches for rows with such names beside them, at 8.5 points."""
+    return max(0.28, 0.06 + 0.14 * max(name.count("\n") + 1 for name in names))
+
+
 def legend(figure: Figure, summary: Summary, agents: Iterable[str]) -> None:
+    """The agents' legend."""
+    place_legend(figure, [handle(summary, agent, marked=True) for agent in agents])
+
+
+def place_legend(figure: Figure, handles: Sequence[Artist], **how: Any) -> None:
     """One legend above the axes, where it covers no data; the figure grows by the lines beyond the first."""
-    handles = [handle(summary, agent, marked=True) for agent in agents]
     widest = 0.55 + 0.065 * max(len(str(handle.get_label())) for handle in handles)  # inches, at 8 points
     lines = math.ceil(len(handles) / max(1, int(figure.get_figwidth() / widest)))
     figure.set_figheight(figure.get_figheight() + 0.17 * (lines - 1))
-    figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / lines), fontsize=8)
+    figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / lines), fontsize=8, **how)
 
 
 def handle(summary: Summary, agent: str, *, marked: bool = False) -> Line2D:

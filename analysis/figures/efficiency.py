@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis.efficiency import Curve, Speedup
 from analysis.figures import drawing, style
+from analysis.scores import AXES
 from analysis.summary import Summary
-from analysis.wording import AXIS_NAMES
+from analysis.wording import AXIS_NAMES, listed
 
 FARTHEST = 100.0
 """Ratios beyond this, or its inverse, are drawn there."""
 MOST_PANELS = 4
 """In a row of ratios."""
+MOST_THREEFOLD = 12
+"""Tasks with ratios along every axis; of more the figure would be full."""
+SHAPES = {"env_step": "o", "updates": "s", "seconds": "D"}
 
 
 def sample_efficiency(summary: Summary) -> Figure | None:
@@ -68,19 +73,24 @@ def _about(curves: Mapping[str, Curve]) -> str:
 
 
 def speedups(summary: Summary) -> Figure | None:
-    """Ratios of the agent with the highest IQM to every other, over all tasks and task by task."""
+    """Ratios of the agent with the highest IQM to every other, over all tasks and task by task, along every axis.
+
+    Of many tasks along environment steps alone.
+    """
     if not summary.ranking:
         return None
     leader = summary.ranking[0]
-    found = [s for s in summary.speedups if s.agent == leader and s.axis == "env_step"]
+    many = len(summary.results.study.tasks) > MOST_THREEFOLD
+    found = [s for s in summary.speedups if s.agent == leader and not (many and s.task and s.axis != "env_step")]
+    counted = [axis for axis in AXES if any(s.axis == axis for s in found)]
     references = [agent for agent in summary.agents if any(s.reference == agent for s in found)]
     rows = [None, *(task.name for task in summary.results.study.tasks if any(s.task == task.name for s in found))]
     if not references:
         return None
     columns = min(len(references), MOST_PANELS)
     lines = math.ceil(len(references) / columns)
-    height = (0.5 + (0.24 if len(rows) <= 20 else 0.15) * len(rows)) * lines
-    figure = drawing.new_figure(style.WIDTH, 0.6 + height)
+    of_row = 0.15 if len(rows) > 20 else 0.24 if len(counted) == 1 or many else 0.34
+    figure = drawing.new_figure(style.WIDTH, 0.8 + (0.5 + of_row * len(rows)) * lines)
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.ravel())
     for axes in panels[len(references) :]:
@@ -88,9 +98,11 @@ def speedups(summary: Summary) -> Figure | None:
     paint = style.colours(summary.results.study.agents)[leader]
     for axes, reference in zip(panels, references, strict=False):
         for item in (s for s in found if s.reference == reference):
-            _draw_ratio(axes, rows.index(item.task), item, paint)
+            at = counted.index(item.axis) - (len(counted) - 1) / 2 if item.task is None or not many else 0
+            _draw_ratio(axes, rows.index(item.task) + 0.26 * at, item, paint)
         axes.axvline(1, color=style.INK, linewidth=0.8, linestyle=":")
-        axes.set(title="\n".join(textwrap.wrap(f"{reference}'s", 24)), xscale="log")
+        axes.set_title(drawing.wrapped(f"{reference}'s", 18), fontsize=8)
+        axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=False, axis="y")
@@ -101,12 +113,21 @@ def speedups(summary: Summary) -> Figure | None:
     names = [whole if name is None else name for name in rows]
     panels[0].set_yticks(range(len(rows)), names, fontsize=8 if len(rows) <= 20 else 6)
     panels[0].invert_yaxis()
-    told = f"How many times fewer environment steps {leader} needs to reach another's final score (95 % intervals)"
-    figure.supxlabel(told, fontsize=8.5)
+    told = listed(AXIS_NAMES[axis] for axis in counted)
+    told = f"How many times fewer {told} {leader} needs to reach another's final score (95 % intervals)"
+    figure.supxlabel(drawing.wrapped(told, 95), fontsize=8.5)
+    if len(counted) > 1:
+        drawing.place_legend(figure, [Line2D([], [], label=AXIS_NAMES[of], **_shape(of, paint)) for of in counted])
     return figure
 
 
-def _draw_ratio(axes: Axes, row: int, item: Speedup, paint: str) -> None:
+def _shape(axis: str, paint: str) -> dict[str, Any]:
+    """What stands for a ratio along an axis: filled for environment steps, hollow for what depends on more."""
+    inside = paint if axis == "env_step" else "white"
+    return {"color": paint, "linestyle": "", "marker": SHAPES[axis], "markerfacecolor": inside, "markersize": 4}
+
+
+def _draw_ratio(axes: Axes, row: float, item: Speedup, paint: str) -> None:
     weight = 2.6 if item.task is None else 1.6
     low, high = item.low, item.high
     if low is not None and high is not None:
@@ -116,8 +137,10 @@ def _draw_ratio(axes: Axes, row: int, item: Speedup, paint: str) -> None:
             axes.plot(left, row, marker="<", color=paint, markersize=5)
         if high > FARTHEST:
             axes.plot(right, row, marker=">", color=paint, markersize=5)
-    marker = "<" if item.ratio == 0 else ">" if np.isinf(item.ratio) else "o"
-    axes.plot(_place(item.ratio, item), row, marker=marker, color=paint, markersize=2.2 * weight)
+    shape = _shape(item.axis, paint)
+    if item.ratio == 0 or np.isinf(item.ratio):
+        shape["marker"] = "<" if item.ratio == 0 else ">"
+    axes.plot(_place(item.ratio, item), row, **shape | {"markersize": 2.2 * weight})
 
 
 def _place(ratio: float, item: Speedup) -> float:

@@ -81,9 +81,7 @@ def _legend(figure: Figure, own: list[Line2D], curves: Iterable[PublishedCurve])
         Line2D([], [], color=colour, linestyle=dash, linewidth=1.2, label=f"{label}, n = {runs[label]}")
         for label, (colour, dash) in _looks(curves).items()
     ]
-    columns = 2
-    figure.set_figheight(figure.get_figheight() + 0.17 * (len(handles) / columns))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=7.5, handlelength=3)
+    drawing.place_legend(figure, handles, handlelength=3)
 
 
 FIGURES: dict[str, Callable[[Summary], Figure | None]] = {"published": published, "published_apart": published_apart}

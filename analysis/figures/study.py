@@ -26,6 +26,8 @@ MOST_BESIDE = 4
 """Panels with words as titles in one row."""
 LEAST_SPAN = 0.2
 """Normalised scores closer than this are not drawn far apart."""
+NAME_WIDTH = 28
+"""Signs of an agent's name, with its runs, in one line beside a panel."""
 PANEL_POINTS = 60
 """Points of a curve in a small panel; more would only blur."""
 
@@ -35,7 +37,8 @@ def aggregates(summary: Summary) -> Figure | None:
     agents = summary.agents[::-1]
     if not agents:
         return None
-    figure = drawing.new_figure(style.WIDTH, 1.15 + 0.28 * len(agents))
+    names = [drawing.wrapped(drawing.with_runs(summary, agent), NAME_WIDTH) for agent in agents]
+    figure = drawing.new_figure(style.WIDTH, 1.15 + drawing.row_height(names) * len(agents))
     panels = figure.subplots(1, len(METRIC_TITLES), sharey=True)
     paint, rows = style.colours(summary.results.study.agents), range(len(agents))
     for axes, (metric, title) in zip(panels, METRIC_TITLES.items(), strict=True):
@@ -47,7 +50,7 @@ def aggregates(summary: Summary) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    panels[0].set_yticks(list(rows), [drawing.with_runs(summary, agent) for agent in agents])
+    panels[0].set_yticks(list(rows), names)
     shown = any(value.low is not None for of in summary.aggregates.values() for value in of.values())
     figure.supxlabel(f"Normalised score{' (bars: 95 % bootstrap intervals over runs)' if shown else ''}", fontsize=8.5)
     return figure
@@ -74,7 +77,8 @@ def by_protocol(summary: Summary) -> Figure | None:
     values = {(s.protocol, s.engine, s.agent): s.value for s in summary.by_measure}
     columns = min(len(measures), MOST_BESIDE)
     rows = math.ceil(len(measures) / columns)
-    figure = drawing.new_figure(style.WIDTH, (1.15 + 0.28 * len(agents)) * rows)
+    names = [drawing.wrapped(agent, NAME_WIDTH) for agent in agents]
+    figure = drawing.new_figure(style.WIDTH, (1.15 + drawing.row_height(names) * len(agents)) * rows)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     paint = style.colours(summary.results.study.agents)
     for axes in panels[len(measures) :]:
@@ -89,7 +93,7 @@ def by_protocol(summary: Summary) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    panels[0].set_yticks(range(len(agents)), agents)
+    panels[0].set_yticks(range(len(agents)), names)
     figure.supxlabel("IQM of normalised score", fontsize=8.5)
     return figure
 
@@ -123,7 +127,7 @@ def sweep(summary: Summary) -> Figure | None:
                 axes.vlines(place, value.low, value.high, color=paint[base], alpha=0.5, linewidth=2.5)
     axes.set_xticks(range(len(values)), values)
     axes.set(xlabel=found.key, ylabel="IQM of normalised score")
-    figure.legend(loc="outside upper center", ncols=len(bases), fontsize=8)
+    drawing.place_legend(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
@@ -142,7 +146,7 @@ def generalisation(summary: Summary) -> Figure | None:
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    panels[0].set_yticks(range(len(agents)), [item.agent for item in agents])
+    panels[0].set_yticks(range(len(agents)), [drawing.wrapped(item.agent, NAME_WIDTH) for item in agents])
     figure.supxlabel("Mean normalised score", fontsize=8.5)
     return figure
 
@@ -177,17 +181,18 @@ def probability_of_improvement(summary: Summary) -> Figure | None:
         values[place] = item.value.estimate
         interval = "no interval" if item.value.low is None else f"[{item.value.low:.2f}, {item.value.high:.2f}]"
         labels[place] = f"{item.value.estimate:.2f}\n{interval}"
-    figure = drawing.new_figure(1.7 + 1.05 * len(agents), 1.1 + 0.52 * len(agents))
+    below = [drawing.wrapped(agent, 13) for agent in agents]
+    figure = drawing.new_figure(1.7 + 1.05 * len(agents), 0.9 + drawing.row_height(below) + 0.52 * len(agents))
     axes = figure.subplots()
     sns.heatmap(
         values, vmin=0, vmax=1, cmap=sns.color_palette("PuOr_r", as_cmap=True), annot=labels, fmt="", ax=axes,
         cbar_kws={"label": "P(X > Y)"}, annot_kws={"fontsize": 7.5}, linewidths=1.5, linecolor="none",
-        xticklabels=list(agents), yticklabels=list(agents),
+        xticklabels=below, yticklabels=[drawing.wrapped(agent, NAME_WIDTH) for agent in agents],
     )  # fmt: skip
     axes.set(xlabel="Y", ylabel="X", title="Probability that a run of X beats a run of Y")
     axes.grid(visible=False)
     axes.tick_params(length=0)
-    axes.tick_params(axis="y", rotation=0)
+    axes.tick_params(rotation=0)
     return figure
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from html import escape
 
 from analysis.figures import style
 
 
-def inline(svg: str, name: str) -> str:
+def inline(svg: str, name: str, label: str) -> str:
     """The ``<svg>`` element alone: its ids made unique by ``name``, agents marked by class, inks left to the page.
+
+    ``label`` says what it shows to those who do not see it.
 
     Matplotlib writes an artist's mark as an ``id``; several artists of one agent share it, so it becomes a class.
     Coordinates keep two decimals, a hundredth of a point; what is written keeps all of its own.
@@ -19,9 +22,8 @@ def inline(svg: str, name: str) -> str:
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\b(\d+\.\d\d)\d+", r"\1", tag[0]), svg)
-    svg = re.sub(
-        r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg class="figure" \1 style="max-width: {_width(svg)}">', svg
-    )
+    opening = f'<svg class="figure" role="img" aria-label="{escape(label)}" style="max-width: {_width(svg)}"'
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda found: f"{opening} {found[1]}>", svg)
     for ink, variable in ((style.INK, "--ink"), (style.GRID, "--grid")):
         svg = svg.replace(ink, f"var({variable})")
     return svg.strip()

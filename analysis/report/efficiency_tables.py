@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.efficiency import LEVELS, Speedup, StepsToScore
 from analysis.report.markup import About, Table
 from analysis.summary import Summary
-from analysis.wording import AXIS_NAMES, INTERVAL, NO_INTERVAL
+from analysis.wording import AXIS_NAMES, INTERVAL, NO_INTERVAL, listed
 
 
 def efficiency(summary: Summary) -> Table:
@@ -47,24 +47,23 @@ def task_efficiency(summary: Summary) -> Table:
     """Steps-to-score ratios task by task; shown of the leading agent."""
     found = [s for s in summary.speedups if s.task is not None]
     leader = next(iter(summary.ranking), "")
-    of_leader = {(s.task, s.reference): speedup_text(s) for s in found if s.agent == leader}
-    references = [agent for agent in summary.agents if any(agent == reference for _, reference in of_leader)]
+    of_leader = {(s.axis, s.task, s.reference): speedup_text(s) for s in found if s.agent == leader}
+    references = [agent for agent in summary.agents if any(agent == reference for *_, reference in of_leader)]
+    axes = dict.fromkeys(axis for axis, *_ in of_leader)
+    places = [(axis, task.name) for axis in axes for task in summary.results.study.tasks]
     rows = tuple(
-        (task.name, *(of_leader.get((task.name, reference), "") for reference in references))
-        for task in summary.results.study.tasks
-        if references
+        (AXIS_NAMES[axis].capitalize(), task, *(of_leader.get((axis, task, reference), "") for reference in references))
+        for axis, task in places
     )
     about = tuple(
-        (None, *(About((reference, leader), (task.name,)) for reference in references))
-        for task in summary.results.study.tasks
-        if references
+        (None, None, *(About((reference, leader), (task,)) for reference in references)) for _, task in places
     )
-    header = ("Task", *(f"{reference}'s final score" for reference in references))
+    header = ("Counted in", "Task", *(f"{reference}'s final score" for reference in references))
     caption = (
-        f"How many times fewer environment steps {leader} needs than another agent to reach the final mean "
-        f"score of that one on a task, with {INTERVAL} interval. All pairs are in task_efficiency.csv."
+        f"How many times fewer {listed(AXIS_NAMES[axis] for axis in axes)} {leader} needs than another agent to reach "
+        f"the final mean score of that one on a task, with {INTERVAL} interval. All pairs are in task_efficiency.csv."
     )
-    return Table("task_efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows, about=about)
+    return Table("task_efficiency", caption, pd.DataFrame(map(_speedup_record, found)), header, rows, 2, about)
 
 
 def _speedup_record(s: Speedup) -> dict[str, object]:

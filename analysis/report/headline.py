@@ -15,7 +15,7 @@ from analysis.wording import AXIS_NAMES
 def headline(summary: Summary) -> str:
     """One plain sentence on the IQM of the agents that have runs on every task."""
     if not summary.agents:
-        return "No evaluations yet."
+        return "No scores yet."
     ranked = [(summary.aggregates[agent]["iqm"], agent) for agent in summary.ranking]
     if not ranked:
         return "No agent has results on every task yet, so no agent leads."
@@ -47,7 +47,7 @@ def _shown(value: Estimate, digits: int = 2) -> str:
 def _verdict(leader: Estimate, rival: Estimate, digits: int) -> str:
     lead = stats.difference(leader, rival)
     if lead.low is None:
-        return "with a single run per task there is no interval, so this does not show that it is better"
+        return "with a single run of a task there is no interval, so this does not show that it is better"
     if lead.leaves_out_zero:
         return f"the difference, {_shown(lead, digits)}, leaves out 0"
     return f"the difference, {_shown(lead, digits)}, may be none, so their IQMs do not separate the two"
@@ -98,7 +98,7 @@ def _sentence(s: Speedup) -> str:
 def _interval(s: Speedup) -> tuple[str, str]:
     """The bounds in brackets, and what stands at the end of the sentence where there are none."""
     if s.low is None or s.high is None:
-        return "", "; one run allows no interval"
+        return "", "; a single run allows no interval"
     slower = s.ratio < 1
     low, high = (s.high, s.low) if slower else (s.low, s.high)
     return f" [{_bound(low, slower)}, {_bound(high, slower)}]", ""

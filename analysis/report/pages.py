@@ -52,10 +52,10 @@ def files_of(drawn: Mapping[str, bytes], tables: Mapping[str, Table]) -> dict[st
     return files
 
 
-def inlined(drawn: Mapping[str, bytes]) -> dict[str, Markup]:
+def inlined(drawn: Mapping[str, bytes], captions: Mapping[str, str]) -> dict[str, Markup]:
     """The drawn SVG files by name, fit to stand inside a page: our own drawing, in which text is escaped."""
     drawings = {name.removesuffix(".svg"): content for name, content in drawn.items() if name.endswith(".svg")}
-    return {name: Markup(svg.inline(content.decode(), name)) for name, content in drawings.items()}
+    return {name: Markup(svg.inline(content.decode(), name, captions[name])) for name, content in drawings.items()}
 
 
 def write_files(out: Path, files: Mapping[str, bytes], names: Collection[str]) -> None:

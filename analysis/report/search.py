@@ -60,7 +60,7 @@ def render(search: Search) -> dict[str, bytes]:
         "headline": headline(search),
         "facts": _facts(search),
         "tables": made,
-        "figures": pages.inlined(drawn),
+        "figures": pages.inlined(drawn, CAPTIONS),
         "captions": CAPTIONS,
         "sections": SECTIONS,
         "script": pages.script("tables.js"),

@@ -34,9 +34,9 @@ FIGURES = {
     "whose mean over runs is above it (right).",
     "probability_of_improvement": "Probability that a run of one agent beats a run of another on the same task.",
     "sample_efficiency": "Sample efficiency: IQM over runs and tasks against environment steps.",
-    "speedups": "How many times fewer environment steps an agent needs than another to reach the final score of the "
-    "latter: over all tasks (IQM) and task by task (mean). An arrow: no limit on that side is known, or it lies "
-    "beyond 100.",
+    "speedups": "How many times fewer environment steps, gradient updates or seconds an agent needs than another to "
+    "reach the final score of the latter: over all tasks (IQM) and task by task (mean). An arrow: no limit on that "
+    "side is known, or it lies beyond 100.",
     "other_axes": "IQM over runs and tasks against gradient updates and seconds of training.",
     "predicted_intervals": "Width of the interval of the IQM to expect with so many seeds; filled where the study is.",
     "task_curves": "Mean score over runs against environment steps, task by task.",
@@ -47,8 +47,9 @@ FIGURES = {
     "tuning": "Expected best score of n trials of tuning drawn from those seen (Dodge et al. 2019), on tuning's "
     "own seeds.",
     "training_metrics": "What agents log of their training, without counters: the "
-    f"{diagnostic_figures.MOST_METRICS} metrics that most agents log, as means over an agent's cells.",
-    "diagnostics": "What agents diagnose at evaluations, as means over seeds.",
+    f"{diagnostic_figures.MOST_METRICS} metrics that most agents log, as means over an agent's cells "
+    "as far as every finished one goes.",
+    "diagnostics": "What agents diagnose at evaluations, as means over seeds as far as every finished run goes.",
     "horizon_diagnostics": "What agents diagnose of predictions some steps ahead, as training goes on (light to dark), "
     f"for at most {diagnostic_figures.MOST_CURVED} agents.",
     "task_similarity": "How alike tasks are to an agent at its last evaluation, as a mean over seeds, for at most "
@@ -103,7 +104,7 @@ def render(summary: Summary) -> dict[str, bytes]:
     found["report.json"] = (
         json.dumps(document(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     ).encode()
-    context = _context(summary, made, pages.inlined(drawn))
+    context = _context(summary, made, pages.inlined(drawn, _captions(summary)))
     found["report.md"] = pages.template("report.md.j2").render(context).encode()
     found["report.html"] = pages.template("report.html.j2").render(context).encode()
     return found
@@ -243,20 +244,20 @@ def _method(summary: Summary) -> list[str]:
 
 
 def _coverage(*, joint: bool) -> str:
-    """How often such intervals cover the truth: shown in tests/analysis/test_stats.py."""
+    """How often such intervals cover the truth: as benchmarks/coverage.py measures it."""
     if joint:
         return (
             "Here n runs are n numbers, however many tasks there are, and an interval cannot reach beyond them: in "
-            "simulations of 10 tasks it covers the truth 44 to 52 times in 100 with two runs, 60 to 78 with three, 80 "
-            "to 94 with five and 88 to 96 with ten, least where runs fail now and then. The difference of two agents "
-            "that are alike leaves out 0 43 times in 100 with two runs, 17 to 25 with three and 4 to 7 with five. "
-            "Read two and three runs as an impression."
+            "simulations of 10 tasks it covers the truth 33 to 52 times in 100 with two runs, 49 to 76 with three, 65 "
+            "to 93 with five and 90 to 95 with ten, least where runs fail now and then. The difference of two agents "
+            "that are alike leaves out 0 38 to 47 times in 100 with two runs, 15 to 22 with three and 4 to 7 with "
+            "five. Read two and three runs as an impression."
         )
     return (
-        "In simulations they cover the truth 91 to 99 times in 100 with 5 and 10 runs of several tasks and 82 to 97 "
-        "times with three runs, least where scores are strongly skewed; the plain percentile interval of three runs 73 "
-        "to 90 times. An interval cannot reach beyond the runs: for three runs of a single task it is about their "
-        "range, which covers the truth 62 to 77 times."
+        "In simulations they cover the truth 87 to 96 times in 100 with 5 and 10 runs of several tasks and 85 to 95 "
+        "times with three runs, least where scores are strongly skewed; the plain percentile interval of three runs 77 "
+        "to 88 times. An interval cannot reach beyond the runs: for three runs of a single task it is about their "
+        "range, which covers the truth 48 to 73 times."
     )
 
 

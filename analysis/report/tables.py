@@ -80,7 +80,7 @@ def _task_cell(item: TaskScore | None, *, at_step: bool = False) -> str:
     digits = 0 if item.task.protocol.high - item.task.protocol.low >= 100 else 2
     step = f" at {item.env_step:,}" if at_step else ""
     if item.raw.low is None:
-        return f"{item.raw.estimate:.{digits}f}{step} ({NO_INTERVAL})"
+        return f"{item.raw.estimate:.{digits}f}{step} (n = {item.runs}, {NO_INTERVAL})"
     return f"{interval(item.raw, digits)}{step} (n = {item.runs})"
 
 
@@ -95,11 +95,17 @@ def probability_of_improvement(summary: Summary) -> Table:
         f"with {INTERVAL} interval (Newcombe's on tasks where all runs are apart); p of a permutation test that the "
         "two are alike, adjusted for all pairs (Holm)."
     )
-    if summary.steps_differ:
-        at = ", ".join(f"{agent} at {of.scored_at}" for agent, of in summary.scores.items())
-        caption += f" Agents are scored at different environment steps, so this is no verdict: {at}."
+    caption += _no_verdict(summary)
     rows = tuple((x, *(shown.get((x, y), "") for y in summary.agents)) for x in summary.agents)
     return Table("probability_of_improvement", caption, pd.DataFrame(records), ("Agent", *summary.agents), rows)
+
+
+def _no_verdict(summary: Summary) -> str:
+    """What to add to a caption where agents are compared that have not come equally far."""
+    if not summary.steps_differ:
+        return ""
+    at = ", ".join(f"{agent} at {of.scored_at}" for agent, of in summary.scores.items())
+    return f" Agents are scored at different environment steps, so this is no verdict: {at}."
 
 
 def _p_value(p: float) -> str:
@@ -114,8 +120,11 @@ def breadth(summary: Summary) -> Table:
         for measure, task, value in (("area", "", b.area), ("worst_task", b.worst_task, b.worst))
         if value is not None
     ]
+    steps = {b.agent: summary.scores[b.agent].final_steps[b.worst_task] for b in summary.breadth}
+    uneven = summary.steps_differ or any(of.uneven for of in summary.scores.values())
+    at = {agent: f" at {step:,}" if uneven else "" for agent, step in steps.items()}
     rows = tuple(
-        (b.agent, "" if b.area is None else interval(b.area, 3), interval(b.worst, 3), b.worst_task)
+        (b.agent, "" if b.area is None else interval(b.area, 3), interval(b.worst, 3), b.worst_task + at[b.agent])
         for b in summary.breadth
     )
     about = tuple((None, About((b.agent,)), About((b.agent,), (b.worst_task,)), None) for b in summary.breadth)
@@ -124,6 +133,8 @@ def breadth(summary: Summary) -> Table:
         f"an agent is worst at, normalised, with {INTERVAL} intervals. That of the worst task is the task's own; "
         "chosen as the worst, it was a little unlucky too."
     )
+    if uneven:
+        caption += " Tasks whose runs are all under way do not count as the worst, unless none has come farther."
     header = ("Agent", "Area under the curve", "Worst task", "Which")
     return Table("breadth", caption, pd.DataFrame(records), header, rows, about=about)
 
@@ -137,6 +148,7 @@ def domains(summary: Summary) -> Table:
     tasks = {name: tuple(t.name for t in summary.results.study.tasks if t.domain == name) for name in names}
     about = tuple((None, *(About((agent,), tasks[name]) for agent in summary.agents)) for name in names)
     caption = f"IQM of the normalised score over the runs and tasks of each domain, with {INTERVAL} interval."
+    caption += _no_verdict(summary)
     return Table("domains", caption, pd.DataFrame(records), ("Domain", *summary.agents), rows, about=about)
 
 
@@ -257,6 +269,7 @@ def by_protocol(summary: Summary) -> Table:
     tasks = {m: tuple(t.name for t in study.tasks if (study.labels[t.protocol], t.engine) == m) for m in measures}
     about = tuple((None, None, *(About((agent,), tasks[m]) for agent in summary.agents)) for m in measures)
     caption = f"IQM of the normalised score, each protocol and engine for itself, with {INTERVAL} interval."
+    caption += _no_verdict(summary)
     header = ("Protocol", "Engine", *summary.agents)
     return Table("by_protocol", caption, pd.DataFrame(records), header, rows, 2, about)
 

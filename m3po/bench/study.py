@@ -20,8 +20,8 @@ from m3po.bench.store import CellFolder, StoreError, explained, read_json, write
 from m3po.bench.sweep import Sweep, Variant, check_sweep, sweep_of, variants
 from m3po.registry import RegistryError, agent_config
 from m3po.spaces import read_spaces
-from suites.catalog import LoadedSuite, load_suite
-from suites.errors import SuiteError, unknown
+from suites.catalog import LoadedSuite, load_suite, shipped_suites
+from suites.errors import SuiteError, nearest, unknown
 from suites.spec import Budget, Stream, Suite, Task
 from suites.vector import env_spec
 
@@ -381,6 +381,10 @@ def find_study(source: str, results: Path) -> StudyFolder:
     """
     path = Path(source)
     if not os.path.isdir(path):  # unlike Path's, false for what cannot be a path
+        if not os.path.isfile(path) and source not in shipped_suites():
+            match = nearest(source, shipped_suites())
+            hint = f" (nearest: {match!r})" if match else ""
+            raise StoreError(f"{source}: no such folder, and no suite{hint}; {_studies_in(results)}")
         suite = load_suite(source).suite.name
         if not (results / suite / "study.json").exists():
             raise StoreError(
@@ -394,6 +398,14 @@ def find_study(source: str, results: Path) -> StudyFolder:
         return StudyFolder(studies[0])
     found = f"those of several studies ({', '.join(study.name for study in studies)}); name one" if studies else "none"
     raise StoreError(f"{path} should hold the results of a study, but holds {found}")
+
+
+def _studies_in(results: Path) -> str:
+    """Which studies there are to name, for who named none of them."""
+    found = [str(path.parent) for path in sorted(results.glob("*/study.json"))]
+    if not found:
+        return f"there are no studies in {results} either; run a suite first, or name the folder of a study"
+    return f"name the folder of a study ({', '.join(found)}), a suite file or a shipped suite with results"
 
 
 def to_yaml(document: Mapping[str, Any]) -> str:

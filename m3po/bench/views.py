@@ -299,7 +299,7 @@ def _type_name(annotation: Any) -> str:
 def comparison_view(comparison: Comparison) -> View:
     """What differs between two studies, and the scores of both."""
     table = Table(title=f"Normalised scores on {len(comparison.tasks)} common tasks, 95 % intervals; * leaves out 0")
-    for name in ("agent", "task", "before", "after", "after − before", "after / before", "runs", "env steps"):
+    for name in ("agent", "task", "before", "after", "after − before", "after / before", "runs", "env steps of a cell"):
         table.add_column(name, justify="left" if name in ("agent", "task") else "right", overflow="fold")
     for change in comparison.changes:
         table.add_row(*_change_row(change))

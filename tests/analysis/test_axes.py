@@ -153,6 +153,22 @@ def test_the_worst_task_has_its_own_interval(tmp_path: Path) -> None:
         assert (item.worst.low, item.worst.high) == pytest.approx((0.1, 0.9))
 
 
+def test_a_task_under_way_is_not_the_worst_unless_all_are(tmp_path: Path) -> None:
+    skill = {"walker-walk": 0.8, "walker-run": 0.4, "cheetah-run": 0.6}
+    score = lambda agent, seed, task, fraction: skill[task] * fraction  # noqa: E731
+    study = Synthetic(tmp_path, agents=("m3po",), env_steps=1_000, every=100, tasks=TASKS, score=score)
+    study.write()
+    for cell in study.cells:
+        if cell["tasks"] == ["walker-walk"]:
+            study.write_cell(cell, state="running", last=100)  # 0.08 so far
+    summary = summarise(load(study.folder))
+    assert summary.breadth[0].worst_task == "walker-run"
+    assert tables.breadth(summary).rows[0][-1] == "walker-run at 1,000"
+    for cell in study.cells:
+        study.write_cell(cell, state="running", last=500 if cell["tasks"] == ["cheetah-run"] else 100)
+    assert summarise(load(study.folder)).breadth[0].worst_task == "cheetah-run"
+
+
 def test_domains_of_the_control_suite(tmp_path: Path) -> None:
     study = Synthetic(tmp_path, tasks=(*TASKS, ("reach-v3", SUCCESS)))
     folder = study.write()

@@ -67,11 +67,19 @@ def test_settings_that_differ_are_said(tmp_path: Path) -> None:
         "suite: quick, version 1 → quick, version 2",
         "mode: one agent per task → one agent for all tasks",
         "seeds: 0, 1, 2 → 0, 1",
+        "environment steps per task: 10,000 → 10,000 of 10,000 (a joint cell shares its steps among its tasks)",
         "agents no longer there: ppo, dreamerv3",
         "agents that are new: random",
         "tasks no longer there: reach-v3",
     )
     assert [change.runs for change in found.changes] == [(3, 2)]
+
+
+def test_steps_of_a_joint_cell_are_shared(tmp_path: Path) -> None:
+    found = between(tmp_path, mode="joint", env_steps=20_000, every=2_000)
+    shared = "environment steps per task: 10,000 → 10,000 of 20,000 (a joint cell shares its steps among its tasks)"
+    assert shared in found.settings
+    assert not any("per task:" in told for told in between(tmp_path / "alike").settings)
 
 
 def test_a_changed_configuration_is_said_key_by_key(tmp_path: Path) -> None:

@@ -52,8 +52,9 @@ def values(frame: pd.DataFrame, *columns: str) -> dict[Any, float]:
 
 def test_values_per_task_are_means_over_seeds_and_null_is_unknown(joint: Synthetic) -> None:
     put(joint, 0, [diagnostic(0, "gap", ["task"], [1.0, None, None]), diagnostic(5_000, "gap", ["task"], [3, 4, None])])
-    put(joint, 1, [diagnostic(0, "gap", ["task"], [2.0, 7.0, None])])
+    put(joint, 1, [diagnostic(0, "gap", ["task"], [2.0, 7.0, None]), diagnostic(5_000, "heat", [], 0.5)])
     found = read(joint).diagnostics
+    found = found[found["name"] == "gap"]
     assert tuple(found.columns) == DIAGNOSTICS
     assert set(found["title"]) == {"Gap"}
     # reach at 0: (1 + 2) / 2; push at 0 and all at 5 000 are known to one seed; door is known to none
@@ -115,10 +116,41 @@ def test_cells_that_are_evaluated_a_little_apart_share_a_point(joint: Synthetic)
 def test_training_metrics_are_means_over_cells(joint: Synthetic) -> None:
     rows = [{"env_step": 5_000, "seconds": 1.0, "agent/loss": 2.0, "time/env": 9.0, "train/return/reach": 7.0}]
     put(joint, 0, rows, "metrics")
-    put(joint, 1, [{"env_step": 5_000, "agent/loss": 4.0}, {"env_step": 10_000, "agent/loss": 1.0}], "metrics")
+    put(joint, 1, [{"env_step": 5_000, "agent/loss": 4.0}], "metrics")
     found = read(joint).metrics
     assert tuple(found.columns) == METRICS
-    assert values(found, "agent", "metric", "env_step") == {("ppo", "loss", 5_000): 3.0, ("ppo", "loss", 10_000): 1.0}
+    assert values(found, "agent", "metric", "env_step") == {("ppo", "loss", 5_000): 3.0}
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        # by hand: seed 0 says 2 at 5 000 and no more, seed 1 says 4 there and 1 at 10 000
+        (("done", "done"), {5_000: 3.0}),
+        (("running", "running"), {5_000: 3.0}),
+        (("running", "done"), {5_000: 4.0, 10_000: 1.0}),
+        (("diverged", "done"), {5_000: 4.0, 10_000: 1.0}),
+        (("done", "running"), {5_000: 3.0}),
+    ],
+)
+def test_means_do_not_bend_where_a_cell_ends(joint: Synthetic, states: tuple[str, str], expected: object) -> None:
+    for cell, state in zip(joint.cells, states, strict=True):
+        joint.write_cell(cell, state=state)
+    put(joint, 0, [{"env_step": 5_000, "agent/loss": 2.0}], "metrics")
+    put(joint, 1, [{"env_step": 5_000, "agent/loss": 4.0}, {"env_step": 10_000, "agent/loss": 1.0}], "metrics")
+    put(joint, 0, [diagnostic(5_000, "heat", [], 2.0)])
+    put(joint, 1, [diagnostic(5_000, "heat", [], 4.0), diagnostic(10_000, "heat", [], 1.0)])
+    found = read(joint)
+    assert values(found.metrics, "env_step") == expected
+    assert values(found.diagnostics, "env_step") == expected
+
+
+def test_the_last_likeness_of_tasks_is_not_cut(joint: Synthetic) -> None:
+    for cell in joint.cells:
+        joint.write_cell(cell, state="running")
+    for seed, step in enumerate((5_000, 10_000)):
+        put(joint, seed, [diagnostic(step, "alike", ["task", "task"], [[seed] * 3] * 3)])
+    assert set(read(joint).diagnostics["value"]) == {0.5}
 
 
 @pytest.mark.parametrize(

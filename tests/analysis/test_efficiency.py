@@ -39,7 +39,7 @@ def test_steps_to_score() -> None:
     assert found.low == pytest.approx(133.33, abs=0.01)
     assert steps_text(found) == "200 [133, > 300]"
     assert steps_text(steps_to_score(of, 2.0)) == "> 300"
-    assert steps_text(steps_to_score(straight("a", 0.0, 0.3, 0.6, 0.9), 0.45)) == "150 (n = 1, no interval)"
+    assert steps_text(steps_to_score(straight("a", 0.0, 0.3, 0.6, 0.9), 0.45)) == "150 (no interval)"
 
 
 def test_speedup_counts_the_reference_to_its_own_crossing() -> None:
@@ -84,7 +84,7 @@ def test_what_is_there_at_the_first_evaluation_may_have_been_so_before() -> None
     start = speedup(Curve("a", STEPS, a.estimate), Curve("b", STEPS, b.estimate))
     assert start is not None
     assert (speedup_text(start), start.above) == ("there from the start", INF)
-    assert steps_text(steps_to_score(Curve("a", STEPS, a.estimate), 0.5)) == "0 (n = 1, no interval)"
+    assert steps_text(steps_to_score(Curve("a", STEPS, a.estimate), 0.5)) == "0 (no interval)"
 
 
 def test_speedup_interval_is_censored_where_a_resample_never_arrives() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 from analysis.frame import load
 from analysis.integrity import checks, missing, notes
+from analysis.report import tables
 from analysis.report.study import write
 from analysis.scores import agent_scores
+from analysis.summary import summarise
 from tests.analysis.conftest import DrawOnly
 from tests.analysis.synthetic import SUCCESS, Synthetic
 
@@ -55,10 +57,25 @@ def test_a_single_run_is_told(study: Synthetic) -> None:
     assert told(study) == ["No intervals for m3po, ppo, dreamerv3: with a single run of a task there is none."]
 
 
+def test_a_task_with_a_single_run_beside_others_with_more_is_told(study: Synthetic) -> None:
+    for seed in (0, 1):
+        shutil.rmtree(study.folder / PPO.format(seed))
+    found = told(study)
+    assert "No intervals over all tasks for ppo: with a single run of a task there is none." in found
+    summary = summarise(load(study.folder))
+    rows = {row[0]: row for row in tables.aggregates(summary).rows}
+    assert rows["ppo"][1].endswith(" (no interval)")
+    column = tables.per_task(summary).header.index("ppo")
+    cells = {row[0]: row[column] for row in tables.per_task(summary).rows}
+    assert cells["cartpole-swingup"].endswith(" (n = 1, no interval)")
+    assert cells["reach-v3"].endswith("] (n = 3)")
+
+
 def test_an_agent_without_a_task_is_not_compared(study: Synthetic) -> None:
     for seed in study.seeds:
         shutil.rmtree(study.folder / PPO.format(seed))
-    assert any("ppo has no run on cartpole-swingup: its aggregates cover 1 of 2 tasks" in note for note in told(study))
+    expected = "ppo has no score on cartpole-swingup: its aggregates cover 1 of 2 tasks"
+    assert any(expected in note for note in told(study))
 
 
 def test_unequal_last_steps_are_told(study: Synthetic) -> None:

@@ -109,13 +109,32 @@ def test_long_curves_are_thinned_and_keep_their_ends(known: Synthetic) -> None:
     assert (of.steps[0], of.steps[-1]) == (0, 10_000)
 
 
-def test_a_task_that_has_just_begun_does_not_cut_the_others(known: Synthetic) -> None:
+def test_a_task_that_is_behind_does_not_cut_the_others(known: Synthetic) -> None:
     for seed in range(3):
-        change(known, seed, state="running", last=0)
+        change(known, seed, state="running", last=1_000)
     of = scores(known)
     assert of.uneven
-    assert of.steps.tolist() == [0]
+    assert of.steps.tolist() == [0, 1_000]
     steps, curves = of.task_curves("reach-v3")
     assert steps.tolist() == list(range(0, 10_001, 1_000))
     np.testing.assert_allclose(curves[:, -1], [0.1, 0.2, 0.3], atol=1e-12)
-    assert of.task_curves("cartpole-swingup")[0].tolist() == [0]
+    assert of.task_curves("cartpole-swingup")[0].tolist() == [0, 1_000]
+
+
+def test_what_was_evaluated_before_training_only_has_no_score(known: Synthetic) -> None:
+    change(known, 0, state="running", last=0)
+    change(known, 1, state="running", last=4_000)
+    change(known, 2, state="preempted", last=6_000)
+    of = scores(known)
+    assert of.final_steps["cartpole-swingup"] == 4_000  # not 0
+    np.testing.assert_allclose(of.final[:, 0], [np.nan, 0.08, 0.12], atol=1e-12)
+    for axis in ("updates", "seconds"):
+        assert (0, "cartpole-swingup") not in agent_scores(load(known.folder), "ppo", axis=axis).runs
+    for seed in range(3):
+        change(known, seed, state="running", last=0)
+    assert (scores(known).num_tasks, scores(known).steps[-1]) == (1, 10_000)
+    assert scores(known, env_step=0).num_tasks == 2  # it is asked for
+    change(known, 0, state="done", last=0)
+    assert scores(known).num_tasks == 2
+    change(known, 0, state="diverged", last=0)
+    assert scores(known).final[0, 0] == 0

@@ -226,7 +226,7 @@ def test_bad_input_is_a_sentence_and_ends_in_2(call: Call, write_suite: WriteSui
         (("run", suite, "--jbos", "1"), "No such option"),
         (("status", suite), "suite 'tiny' has no results in results; run it first"),
         (("status", tmp_path), "should hold the results of a study, but holds none"),
-        (("report", "nowhere"), "no such file"),
+        (("report", "nowhere"), "nowhere: no such folder, and no suite; there are no studies in results"),
         (("tune", suite, "--agent", "nugde", "--trials", "1"), "unknown agent 'nugde'; nearest: 'nudge'"),
         (("validate", suite, "--set", "agents.nudge.batch=5"), "batch (5) is above the 4 environments"),
         (("show", "agent", "nudg"), "unknown agent 'nudg'; nearest: 'nudge'"),
@@ -251,7 +251,8 @@ def test_a_name_too_long_for_a_file_is_a_name_like_any_other(call: Call) -> None
     name = "a" * 300
     for command in ("run", "status", "report", "pack"):
         code, _, err = call(command, name)
-        assert (code, err.partition(";")[0]) == (2, f"{name}: no such file"), command
+        missing = "no such file" if command == "run" else "no such folder, and no suite"
+        assert (code, err.partition(";")[0]) == (2, f"{name}: {missing}"), command
     code, _, err = call("doctor", name)
     assert code == 2
     assert "is no suite, no suite file and no task of a family" in err

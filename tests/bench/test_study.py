@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -178,10 +179,19 @@ def test_results_are_found_by_folder_and_by_suite(
     suite = str(write_suite())
     with pytest.raises(StoreError, match="suite 'tiny' has no results in"):
         find_study(suite, results)
+    with pytest.raises(
+        StoreError, match=r"nowhere/else: no such folder, and no suite; there are no studies in .* run a"
+    ):
+        find_study("nowhere/else", results)
     StudyFolder(results / "tiny").create(study(), {})
     for source in (suite, str(results / "tiny"), str(results)):
         assert find_study(source, results).path == results / "tiny"
     StudyFolder(results / "other").create(study(), {})
+    expected = (
+        f"quik: no such folder, and no suite (nearest: 'quick'); name the folder of a study ({results / 'other'}, "
+    )
+    with pytest.raises(StoreError, match=re.escape(expected)):
+        find_study("quik", results)
     with pytest.raises(StoreError, match="several studies \\(other, tiny\\); name one"):
         find_study(str(results), results)
     (tmp_path / "empty").mkdir()

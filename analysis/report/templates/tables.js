@@ -4,16 +4,27 @@
 
 const SECONDS = { s: 1, min: 60, h: 3600 };
 
-function sortValue(cell) {
-  const text = cell.textContent.trim(), time = text.match(/^(\d+(?:\.\d+)?) (s|min|h)$/);
+const NUMBER = /-?\d+(\.\d+)?(e[-+]?\d+)?/i, NOTHING = /^(|-|–|—|missing|unknown)$/;
+
+function number(text) { // the first one: of "0.49 [0.27, 0.72]" the estimate
+  const time = text.match(/^(\d+(?:\.\d+)?) (s|min|h)$/);
   if (time) return Number(time[1]) * SECONDS[time[2]]; // 90 s are less than 30 min
-  const number = text.replace(/,(?=\d{3})/g, "").match(/-?\d+(\.\d+)?/);
-  return cell.classList.contains("name") || !number ? text.toLowerCase() : Number(number[0]);
+  if (text.startsWith("not reached")) return 0; // and what it lies below is no ratio
+  const found = text.replace(/,(?=\d{3})/g, "").match(NUMBER);
+  return found ? Number(found[0]) : null;
+}
+
+function sortValues(cells) { // numbers, or words where a column holds words; null stands last
+  const texts = cells.map((cell) => cell.textContent.trim()).map((text) => (NOTHING.test(text) ? null : text));
+  const whole = new RegExp(`^${NUMBER.source}$`, "i"), leads = new RegExp(`^[^\\p{L}]*?${NUMBER.source}`, "iu");
+  const told = texts.filter((text) => text !== null).map((text) => text.replace(/,(?=\d{3})/g, ""));
+  const named = cells.some((cell) => cell.classList.contains("name"));
+  const numeric = named ? told.every((text) => whole.test(text)) : told.some((text) => leads.test(text));
+  return texts.map((text) => (text !== null && numeric ? number(text) : text));
 }
 
 function compare(a, b) {
-  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1; // what has no number stands last
-  return a < b ? -1 : a > b ? 1 : 0;
+  return typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }); // agent-9 before agent-10
 }
 
 function sortBy(head) {
@@ -21,8 +32,10 @@ function sortBy(head) {
   const up = head.getAttribute("aria-sort") !== "ascending";
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const rows = [...body.rows].map((row) => [sortValue(row.cells[head.cellIndex]), row]);
-  rows.sort((a, b) => (up ? 1 : -1) * compare(a[0], b[0]));
+  const all = [...body.rows], values = sortValues(all.map((row) => row.cells[head.cellIndex]));
+  const rows = all.map((row, at) => [values[at], row]);
+  const last = (value) => (value === null ? 1 : 0);
+  rows.sort(([a], [b]) => last(a) - last(b) || (a === null ? 0 : (up ? 1 : -1) * compare(a, b)));
   body.append(...rows.map(([, row]) => row));
 }
 

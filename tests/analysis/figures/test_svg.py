@@ -11,14 +11,16 @@ SVG = """<?xml version="1.0"?>
 
 
 def test_coordinates_are_shortened_and_what_is_written_is_not() -> None:
-    found = inline(SVG.replace("{ink}", INK), "curves")
+    found = inline(SVG.replace("{ink}", INK), "curves", "Mean & more")
     assert 'd="M 1.23 2.5"' in found
     assert "<text>0.000316</text>" in found
 
 
 def test_ids_are_unique_agents_are_classes_and_ink_is_the_pages() -> None:
-    found = inline(SVG.replace("{ink}", INK), "curves")
-    assert found.startswith('<svg class="figure" viewBox="0 0 100 50"')
+    found = inline(SVG.replace("{ink}", INK), "curves", "Mean & more")
+    opening = found.partition(">")[0]
+    assert opening.startswith('<svg class="figure" role="img" aria-label="Mean &amp; more"')
+    assert opening.endswith('viewBox="0 0 100 50"')
     assert '<g class="agent-1">' in found
     assert 'id="curves-p"' in found
     assert 'href="#curves-p"' in found

@@ -33,7 +33,7 @@ def told(summary: Summary, **iqm: Estimate) -> str:
             Estimate(0.66, 0.6, 0.72),
             "the difference, 0.05 [-0.03, 0.12], may be none, so their IQMs do not separate the two.",
         ),
-        (Estimate(0.6), "with a single run per task there is no interval, so this does not show that it is better."),
+        (Estimate(0.6), "with a single run of a task there is no interval, so this does not show that it is better."),
     ],
 )
 def test_two_agents(summary: Summary, ppo: Estimate, ending: str) -> None:
@@ -84,7 +84,7 @@ def test_a_tie_has_no_leader(summary: Summary) -> None:
 
 def test_one_agent_and_none(summary: Summary) -> None:
     assert "no other agent has results" in told(summary, m3po=Estimate(0.5, 0.4, 0.6))
-    assert told(summary) == "No evaluations yet."
+    assert told(summary) == "No scores yet."
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_one_agent_and_none(summary: Summary) -> None:
         ),
         (
             (2.34, None, None),
-            "a reaches b's final IQM 0.40 with 2.3× fewer environment steps; one run allows no interval.",
+            "a reaches b's final IQM 0.40 with 2.3× fewer environment steps; a single run allows no interval.",
         ),
         # by hand: 0.5 times as few is twice as many, from 1/0.8 to 1/0.4
         ((0.5, 0.4, 0.8), "a needs 2.0× [1.2, 2.5] as many environment steps to reach b's final IQM 0.40."),
@@ -109,7 +109,7 @@ def test_one_agent_and_none(summary: Summary) -> None:
         ),
         (
             (0.5, None, None),
-            "a needs 2.0× as many environment steps to reach b's final IQM 0.40; one run allows no interval.",
+            "a needs 2.0× as many environment steps to reach b's final IQM 0.40; a single run allows no interval.",
         ),
         ((0.0, 0.0, 0.9), "a does not reach b's final IQM 0.40 within the steps of this study."),
         ((float("inf"), None, None), "a reaches b's final IQM 0.40 by its first evaluation."),

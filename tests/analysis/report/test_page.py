@@ -54,7 +54,7 @@ def page(browser: playwright.Browser, report: Path) -> Iterator[playwright.Page]
 
 
 def column(page: playwright.Page, table: str, index: int) -> list[str]:
-    return page.locator(f"{table} tbody tr td:nth-child({index})").all_text_contents()
+    return page.locator(f"{table} tbody tr :nth-child({index}):is(td, th)").all_text_contents()
 
 
 AGGREGATES = "table:has(caption:text('over all runs and tasks with'))"
@@ -77,6 +77,44 @@ def test_times_sort_by_their_length(page: playwright.Page) -> None:
     cells.evaluate_all("(cells) => cells.forEach((of, i) => { of.textContent = ['30 min', '3.1 h', '90 s'][i]; })")
     page.locator(f"{compute} th button", has_text="Training time").click()
     assert column(page, compute, 3) == ["90 s", "30 min", "3.1 h"]
+
+
+@pytest.mark.parametrize(
+    ("index", "texts", "up", "down"),
+    [
+        # a column of numbers, whatever stands around them; what is not known stands last both ways
+        (
+            2,
+            ["0.49 [0.27, 0.72]", "—", "0.5 [0.1, 0.9]"],
+            ["0.49 [0.27, 0.72]", "0.5 [0.1, 0.9]", "—"],
+            ["0.5 [0.1, 0.9]", "0.49 [0.27, 0.72]", "—"],
+        ),
+        (2, ["10.00× [9, 11]", "2.00×", "not reached (below 11.0×)"], [2, 1, 0], [0, 1, 2]),
+        (2, ["1e-05", "missing", "-3"], [2, 0, 1], [0, 2, 1]),
+        # names that are numbers, and names with numbers
+        (1, ["10", "9", "1,000"], [1, 0, 2], [2, 0, 1]),
+        (1, ["agent-10", "agent-9", "Agent-11"], [1, 0, 2], [2, 0, 1]),
+        (8, ["walker-walk", "reach-v3", "door-v1"], [2, 1, 0], [0, 1, 2]),
+    ],
+)
+def test_numbers_sort_as_numbers_and_what_is_missing_last(
+    page: playwright.Page, index: int, texts: list[str], up: list[str] | list[int], down: list[str] | list[int]
+) -> None:
+    cells = page.locator(f"{AGGREGATES} tbody tr :nth-child({index}):is(td, th)")
+    cells.evaluate_all("(cells, texts) => cells.forEach((of, i) => { of.textContent = texts[i]; })", texts)
+    head = page.locator(f"{AGGREGATES} thead th:nth-child({index}) button")
+    for expected in (up, down):
+        head.click()
+        assert column(page, AGGREGATES, index) == [texts[at] if isinstance(at, int) else at for at in expected]
+
+
+def test_seeds_sort_as_numbers(page: playwright.Page) -> None:
+    page.locator("#cells summary").click()
+    cells = page.locator("#cells tbody tr td:nth-child(3)")
+    cells.evaluate_all("(cells) => cells.forEach((of, i) => { of.textContent = `${i}`; })")
+    head = page.locator("#cells thead th:nth-child(3) button")
+    head.click()
+    assert column(page, "#cells", 3) == [str(seed) for seed in range(18)]
 
 
 def test_names_sort_as_words(page: playwright.Page) -> None:
@@ -122,7 +160,7 @@ def test_curves_can_be_chosen_and_read(page: playwright.Page) -> None:
     plot, told = page.locator("#chart .plot"), page.locator("#chart-told")
     assert page.locator("#chart .line").count() == 3
     assert "IQM of normalised score" in plot.inner_text()
-    page.get_by_label("Tasks").select_option("cartpole-swingup")
+    page.get_by_role("combobox", name="Tasks").select_option("cartpole-swingup")
     assert "Episode return" in plot.inner_text()
     plot.scroll_into_view_if_needed()
     box = plot.locator("svg").bounding_box()
@@ -144,7 +182,7 @@ def test_an_agent_can_be_left_out_everywhere(page: playwright.Page) -> None:
 
 def test_a_logarithmic_axis_has_the_same_curves(page: playwright.Page) -> None:
     before = page.locator("#chart .line").first.get_attribute("points")
-    page.get_by_label("logarithmic axis").check()
+    page.get_by_role("checkbox", name="logarithmic axis").check()
     after = page.locator("#chart .line").first.get_attribute("points")
     assert before is not None
     assert after is not None
@@ -154,10 +192,10 @@ def test_a_logarithmic_axis_has_the_same_curves(page: playwright.Page) -> None:
 
 
 def test_scores_against_seconds(page: playwright.Page) -> None:
-    page.get_by_label("Against").select_option(label="Seconds of training")
+    page.get_by_role("combobox", name="Against").select_option(label="Seconds of training")
     assert page.locator("#chart .line").count() == 3
-    page.get_by_label("Tasks").select_option("reach-v3")
-    assert page.get_by_label("Against").locator("option").all_text_contents() == ["Environment steps"]
+    page.get_by_role("combobox", name="Tasks").select_option("reach-v3")
+    assert page.get_by_role("combobox", name="Against").locator("option").all_text_contents() == ["Environment steps"]
 
 
 def test_odd_names_stay_names(page: playwright.Page) -> None:

@@ -99,11 +99,13 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
         self.links: list[str] = []
         self.ids: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
@@ -120,6 +122,20 @@ def test_the_page_needs_no_network(page: Path) -> None:
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
     assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(parsed.ids)
     assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_is_told_as_well_as_seen(page: Path) -> None:
+    parsed = Page()
+    parsed.feed(page.read_text())
+    assert parsed.tags.count("main") == 1
+    assert parsed.tags.count("table") == parsed.tags.count("caption")
+    rows = page.read_text().count("<tr")
+    heads = [attributes.get("scope") for tag, attributes in parsed.attributes if tag == "th"]
+    assert None not in heads
+    assert heads.count("row") + parsed.tags.count("thead") == rows  # each row begins with what it is about
+    figures = [attributes for tag, attributes in parsed.attributes if tag == "svg"]
+    assert all((of.get("role") == "img" and of.get("aria-label")) or of.get("aria-hidden") for of in figures)
+    assert sum("aria-hidden" in of for of in figures) == 1
 
 
 def test_the_first_sentence_is_the_conclusion(page: Path) -> None:
@@ -193,7 +209,7 @@ def test_no_results_at_all(tmp_path: Path) -> None:
     (figures / "aggregates.png").write_bytes(b"drawn by an earlier report, no longer true")
     (figures / "mine.png").write_bytes(b"not the report's")
     found = read(write(study.folder))
-    assert found["headline"] == "No evaluations yet."
+    assert found["headline"] == "No scores yet."
     assert (found["aggregates"], len(found["missing"])) == ([], 18)
     assert [path.name for path in figures.iterdir()] == ["mine.png"]
 
@@ -222,7 +238,7 @@ def test_what_intervals_cover_is_said_of_this_mode(tmp_path: Path, page: Path, d
     study = Synthetic(tmp_path, mode="joint", tasks=(("a", RETURN), ("b", SUCCESS)), every=5_000)
     joint = (write(study.write()).parent / "report.md").read_text()
     per_task = (page.parent / "report.md").read_text()
-    assert ("82 to 97 times" in per_task, "82 to 97 times" in joint) == (True, False)
+    assert ("85 to 95 times" in per_task, "85 to 95 times" in joint) == (True, False)
     assert ("n runs are n numbers" in per_task, "n runs are n numbers" in joint) == (False, True)
 
 

@@ -18,7 +18,7 @@ from tests.analysis.synthetic import Synthetic
 
 def test_interval_text() -> None:
     assert interval(Estimate(0.714, 0.655, 0.749)) == "0.71 [0.66, 0.75]"
-    assert interval(Estimate(0.5)) == "0.50 (n = 1, no interval)"
+    assert interval(Estimate(0.5)) == "0.50 (no interval)"
 
 
 def test_every_table_is_listed(summary: Summary) -> None:
