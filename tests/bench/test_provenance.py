@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,8 @@ def test_the_commit_is_that_of_our_code(tmp_path: Path, monkeypatch: pytest.Monk
     assert provenance.gather("cpu")["dirty"] is True
 
 
-def test_work_of_an_agent_names_its_code_and_what_it_asks_for(tmp_path: Path, plugin: Path) -> None:
+def test_work_of_an_agent_names_its_code_and_what_it_asks_for(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bench_test_agents", raising=False)  # of another test, from another folder
     metadata = next(plugin.glob("*.dist-info")) / "METADATA"
     metadata.write_text(
         f"{metadata.read_text()}Requires-Dist: rich>=13\nRequires-Dist: missing\nRequires-Dist: tox; extra == 'dev'\n"
