@@ -154,15 +154,12 @@ def play(agent: DreamerV3, env: Lamp, carry: Belief, decisions: int, *, explore:
 
 
 def test_learns_to_answer_what_it_sees() -> None:
-    agent = DreamerV3(images(), TINY, seed=0, device="cpu")
-
-    def score_after(decisions: int) -> float:
-        play(agent, Lamp(2), agent.initial_carry(N), decisions)
-        return play(agent, Lamp(1), agent.initial_carry(N), 24, explore=False)[1]
-
-    # 1 is perfect; answering the same whatever is shown earns 0. At this size and rate a policy may fall back for a
-    # while (one of five seeds did at 192 decisions), and rounding decides when: so it may take longer.
-    assert any(score_after(decisions) > 0.7 for decisions in (96, 48, 48))
+    # with TINY's own weight of entropy a policy may settle on one answer for a while; rounding decides whether it does
+    agent = DreamerV3(images(), TINY.model_copy(update={"ent_coef": 0.1}), seed=0, device="cpu")
+    play(agent, Lamp(2), agent.initial_carry(N), 96)
+    _, score = play(agent, Lamp(1), agent.initial_carry(N), 24, explore=False)
+    # 1 is perfect; answering the same whatever is shown earns 0.
+    assert score > 0.7
 
 
 def test_saved_agent_goes_on_the_same(tmp_path: Path) -> None:
