@@ -249,12 +249,12 @@ def _coverage(*, joint: bool) -> str:
         return (
             "Here n runs are n numbers, however many tasks there are, and an interval cannot reach beyond them: in "
             "simulations of 10 tasks it covers the truth 33 to 52 times in 100 with two runs, 49 to 76 with three, 65 "
-            "to 93 with five and 90 to 95 with ten, least where runs fail now and then. The difference of two agents "
+            "to 92 with five and 90 to 95 with ten, least where runs fail now and then. The difference of two agents "
             "that are alike leaves out 0 38 to 47 times in 100 with two runs, 15 to 22 with three and 4 to 7 with "
             "five. Read two and three runs as an impression."
         )
     return (
-        "In simulations they cover the truth 87 to 96 times in 100 with 5 and 10 runs of several tasks and 85 to 95 "
+        "In simulations they cover the truth 88 to 96 times in 100 with 5 and 10 runs of several tasks and 85 to 95 "
         "times with three runs, least where scores are strongly skewed; the plain percentile interval of three runs 77 "
         "to 88 times. An interval cannot reach beyond the runs: for three runs of a single task it is about their "
         "range, which covers the truth 48 to 73 times."
