@@ -18,7 +18,7 @@ from analysis.figures import study as study_figures
 from analysis.figures.style import colours
 from analysis.frame import load
 from analysis.improvement import permutations
-from analysis.report import interactive, methods, pages, tables
+from analysis.report import interactive, methods, pages, setup_tables, tables
 from analysis.report.headline import headline, speedup_sentences
 from analysis.report.interactive import Text
 from analysis.report.markup import About, Table
@@ -128,8 +128,8 @@ def _context(summary: Summary, made: Mapping[str, Table], figures: Mapping[str, 
         "missing": document_missing(summary),
         "measured": _measured(summary),
         "method": _method(summary),
-        "protocols": tables.protocols(summary),
-        "cells": tables.cells(summary),
+        "protocols": setup_tables.protocols(summary),
+        "cells": setup_tables.cells(summary),
         "cell_tasks": {cell.id: cell.tasks for cell in results.cells},
         "tables": {name: table for name, table in made.items() if table.rows},
         "linked": partial(interactive.linked, study=study),

@@ -9,8 +9,9 @@ import pytest
 from analysis.frame import load
 from analysis.published import PublishedCurve, published_curves, sources
 from analysis.report.markup import About
+from analysis.report.setup_tables import protocols
 from analysis.report.study import render
-from analysis.report.tables import protocols, published
+from analysis.report.tables import published
 from analysis.study import Protocol, Study, Task
 from analysis.summary import summarise
 from tests.analysis.conftest import DrawOnly

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.frame import load
-from analysis.report import tables
+from analysis.report import setup_tables, tables
 from analysis.stats import Estimate
 from analysis.summary import Summary, summarise
 from analysis.wording import interval
@@ -59,7 +59,7 @@ def test_per_task_is_raw_with_its_runs(summary: Summary) -> None:
 
 
 def test_compute_counts_training_seconds(summary: Summary) -> None:
-    ppo = tables.compute(summary).frame.set_index("agent").loc["ppo"]
+    ppo = setup_tables.compute(summary).frame.set_index("agent").loc["ppo"]
     # 6 cells of 10 000 steps at 100 steps per second
     assert (ppo["cells"], ppo["seconds"], ppo["steps_per_second"], ppo["peak_memory_mb"]) == (6, 600, 100, 512)
 
@@ -68,7 +68,7 @@ def test_hyperparameters_say_who_set_them_and_where_they_come_from(tmp_path: Pat
     row = {"field": "clip", "value": 0.2, "set_by": "preset small", "about": "ε of the ratio (Schulman 2017, table 3)"}
     hidden = {"field": "hidden", "value": [64, 64], "set_by": "default", "about": "Widths."}
     made = Synthetic(tmp_path, agents=("ppo",), settings=[row, hidden])
-    table = tables.hyperparameters(summarise(load(made.write())))
+    table = setup_tables.hyperparameters(summarise(load(made.write())))
     assert table.rows == (
         ("ppo", "clip", "0.2", "preset small", "ε of the ratio (Schulman 2017, table 3)"),
         ("ppo", "hidden", "[64, 64]", "default", "Widths."),
@@ -81,6 +81,6 @@ def test_compute_tells_updates_and_parameters(tmp_path: Path) -> None:
     for index, cell in enumerate(made.cells):
         path = made.folder / cell["id"] / "status.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"parameters": 100.0 + 50 * (index % 2)}))
-    table = tables.compute(summarise(load(made.folder)))
+    table = setup_tables.compute(summarise(load(made.folder)))
     shown = dict(zip(table.header, table.rows[0], strict=True))
     assert (shown["Parameters"], shown["Updates per cell"]) == ("100 to 150", "unknown")
