@@ -56,7 +56,7 @@ def agent_code(agent: str) -> dict[str, str | None]:
     point = agent_offer(agent)
     package = point.dist.name if point.dist is not None else None
     found = point.dist.version if point.dist is not None else None
-    return {"package": package, "version": found, "source": _digest(point.module.partition(".")[0])}
+    return {"package": package, "version": found, "source": _digest(_holder(point))}
 
 
 def code_of(made: Mapping[str, Any]) -> str:
@@ -65,11 +65,21 @@ def code_of(made: Mapping[str, Any]) -> str:
     return f"{named}, source {made['source']}" if made.get("source") else named
 
 
+def _holder(point: EntryPoint) -> str:
+    """The outermost package, or the module, that holds an agent."""
+    return point.module.partition(".")[0]
+
+
 def _requirements(point: EntryPoint) -> list[str]:
-    """Names of the packages that an agent's package asks for, without those of its extras."""
-    asked = (point.dist.requires or ()) if point.dist is not None else ()
+    """Names of what an agent's package asks for beyond :data:`PACKAGES`, without its extras; of ours there is none."""
+    asked = (point.dist.requires or ()) if point.dist is not None and _holder(point) not in ROOMS else ()
     names = (re.match(r"[\w.-]+", line) for line in asked if "extra ==" not in line)
-    return [name.group() for name in names if name is not None]
+    known = {_canonical(package) for package in PACKAGES}
+    return [name.group() for name in names if name is not None and _canonical(name.group()) not in known]
+
+
+def _canonical(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def _digest(package: str) -> str | None:

@@ -81,13 +81,12 @@ def test_the_commit_is_that_of_our_code(tmp_path: Path, monkeypatch: pytest.Monk
 def test_work_of_an_agent_names_its_code_and_what_it_asks_for(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "bench_test_agents", raising=False)  # of another test, from another folder
     metadata = next(plugin.glob("*.dist-info")) / "METADATA"
-    metadata.write_text(
-        f"{metadata.read_text()}Requires-Dist: rich>=13\nRequires-Dist: missing\nRequires-Dist: tox; extra == 'dev'\n"
-    )
+    asked = ("rich>=13", "missing", "dm-control", "tox; extra == 'dev'")
+    metadata.write_text(metadata.read_text() + "".join(f"Requires-Dist: {each}\n" for each in asked))
     found = provenance.gather("cpu", "nudge")
     assert {"package": "test-agents", "version": "1.0"}.items() <= found["agent"].items()
     assert "rich" in found["packages"]
-    assert not {"missing", "tox"} & found["packages"].keys()
+    assert not {"missing", "tox", "dm-control"} & found["packages"].keys()
     before = provenance.agent_code("nudge")
     source = plugin / "bench_test_agents.py"
     source.write_text(f"{source.read_text()}# changed\n")
@@ -113,3 +112,4 @@ def test_all_files_of_an_agents_package_are_its_code(tmp_path: Path, monkeypatch
 def test_of_our_agents_the_commit_tells() -> None:
     found = provenance.agent_code("ppo")
     assert (found["package"], found["source"]) == ("m3po-bench", None)
+    assert provenance.gather("cpu", "ppo")["packages"] == provenance.gather("cpu")["packages"]
