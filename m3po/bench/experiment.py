@@ -102,17 +102,10 @@ def measure_study(
         if cell.agent not in known and statuses[cell.id].state not in FINAL:
             chosen.setdefault(cell.agent, cell)
     interrupt = Interrupt(console.print)
-    folders = [created[cell.id] for cell in chosen.values()]
-    if folders:
-        run_folders(
-            [*chosen.values()],
-            folders,
-            jobs=jobs,
-            device=device,
-            console=console,
-            interrupt=interrupt,
-            brief=True,
-        )
+    if chosen:
+        units = [*chosen.values()]
+        folders = [created[cell.id] for cell in units]
+        run_folders(units, folders, jobs=jobs, device=device, console=console, interrupt=interrupt, brief=True)
     return not interrupt.count
 
 
