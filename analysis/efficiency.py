@@ -19,6 +19,7 @@ from analysis.stats import (
     iqm,
     percentile_interval,
     resample,
+    resampled_iqm,
     tail,
     task_means,
 )
@@ -121,7 +122,7 @@ def curve(scores: AgentScores, *, whole_runs: bool = False) -> Curve:
 
 def _resampled(scores: AgentScores, point: int, whole_runs: bool) -> Array:
     rng = generator("curve", scores.agent)
-    return iqm(resample(scores.curves[..., point], rng, CURVE_RESAMPLES, whole_runs=whole_runs))
+    return resampled_iqm(scores.curves[..., point], rng, CURVE_RESAMPLES, whole_runs=whole_runs)
 
 
 def _along(points: list[Array]) -> Array:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import orjson
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -18,6 +21,8 @@ from analysis.study import ExpectedCell, Record, ResultsError, Study, read_lines
 __all__ = ["COLUMNS", "Cell", "Results", "ResultsError", "load", "told"]
 
 T = TypeVar("T")
+Columns = dict[str, NDArray[Any]]
+"""Arrays of one length by name; empty where there are no rows."""
 
 COLUMNS = (
     "cell",
@@ -44,6 +49,8 @@ _OPTIONAL = ("success_any", "success_last", "updates")
 _LATER = ("updates",)
 """Fields that the first releases did not write."""
 _KEYS = ("task", "env_step", "episode", *_NUMBERS, *_OPTIONAL)
+_OWNER = ("agent", "seed", "config_hash")
+_FIELDS = (*_KEYS, *_OWNER, "protocol")
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,11 @@ class Results:
     superseded: tuple[str, ...] = field(default=())
     """Ids of cells in the folder that the suite no longer asks for."""
 
+    @cached_property
+    def by_agent(self) -> dict[str, pd.DataFrame]:
+        """The evaluations of each agent that has some."""
+        return {str(agent): rows for agent, rows in self.evaluations.groupby("agent", sort=False)}
+
     @property
     def tabular(self) -> bool:
         """Whether they came as a table, which says nothing of training, of evaluation and of who set the bounds."""
@@ -127,18 +139,21 @@ def load(results: Path) -> Results:
     results = Path(results)
     study = read_study(results)
     cells: list[Cell] = []
-    frames: list[pd.DataFrame] = []
+    parts: list[Columns] = []
     for expected in study.cells:
-        cell, frame = _load_cell(results, expected, study)
+        cell, columns = _load_cell(results, expected, study)
         cells.append(cell)
-        if not frame.empty:
-            frames.append(frame)
-    evaluations = pd.concat(frames, ignore_index=True) if frames else _empty()
-    return Results(results, study, tuple(cells), evaluations, _superseded(results, study))
+        if columns:
+            parts.append(columns)
+    return Results(results, study, tuple(cells), _table(parts), _superseded(results, study))
 
 
-def _empty() -> pd.DataFrame:
-    return pd.DataFrame(columns=list(COLUMNS))
+def _table(parts: list[Columns]) -> pd.DataFrame:
+    """One table of what the cells' files hold. Made at once: a table for each of thousands of cells costs more than
+    reading its file."""
+    if not parts:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in COLUMNS})
 
 
 def _superseded(results: Path, study: Study) -> tuple[str, ...]:
@@ -147,21 +162,26 @@ def _superseded(results: Path, study: Study) -> tuple[str, ...]:
     return tuple(sorted(set(found) - current))
 
 
-def _load_cell(results: Path, expected: ExpectedCell, study: Study) -> tuple[Cell, pd.DataFrame]:
+def _load_cell(results: Path, expected: ExpectedCell, study: Study) -> tuple[Cell, Columns]:
+    """The cell and the rows of :data:`COLUMNS` it has; no columns where it has none."""
     folder = results / expected.id
     cell = Cell(expected.id, expected.agent, expected.seed, expected.tasks, state="pending", reason="not started")
     if not (folder / "cell.json").is_file():
-        return cell, _empty()
+        return cell, {}
     try:
         cell = _described(cell, folder, study)
         if not cell.counts:
-            return cell, _empty()
-        frame = _evaluations(cell, folder / "evaluations.jsonl", study)
+            return cell, {}
+        columns = _evaluations(cell, folder / "evaluations.jsonl", study)
     except (_DistrustError, ResultsError) as error:
         state = error.state if isinstance(error, _DistrustError) else "corrupt"
-        return replace(cell, state=state, reason=told(error, results)), _empty()
-    whole = frame["episodes"] >= (cell.episodes or 1)
-    return replace(cell, incomplete=int((~whole).sum())), frame[whole]
+        return replace(cell, state=state, reason=told(error, results)), {}
+    if not columns:
+        return cell, {}
+    whole = columns["episodes"] >= (cell.episodes or 1)
+    incomplete = int((~whole).sum())
+    kept = {name: of[whole] for name, of in columns.items()} if incomplete else columns
+    return replace(cell, incomplete=incomplete), kept if whole.any() else {}
 
 
 def told(error: Exception, results: Path) -> str:
@@ -257,34 +277,33 @@ def _check_measure(record: Record, cell: Cell, study: Study) -> None:
         raise _DistrustError("incompatible", f"task {task.name} was measured under another {other} than the study's")
 
 
-def _evaluations(cell: Cell, path: Path, study: Study) -> pd.DataFrame:
-    """Mean over the episodes of each evaluation of one cell, with the columns :data:`COLUMNS`."""
+def _evaluations(cell: Cell, path: Path, study: Study) -> Columns:
+    """Mean over the episodes of each evaluation of one cell, with the columns :data:`COLUMNS`; none without rows."""
     if not path.is_file():
-        return _empty()
-    columns = _columns_at_once(cell, path, study) or _columns(list(_rows(cell, path, study)))
-    if not columns["task"]:
-        return _empty()
-    numbers = {name: _numbers(columns[name], name, path) for name in (*_NUMBERS, *_OPTIONAL)}
-    names, task = np.unique(columns["task"], return_inverse=True)
-    env_step, episode = (_whole_numbers(columns[name], name, path) for name in ("env_step", "episode"))
+        return {}
+    found = _columns_at_once(cell, path, study) or _columns(list(_rows(cell, path, study)))
+    if not found:
+        return {}
+    numbers = {name: _numbers(found[name], name, path) for name in (*_NUMBERS, *_OPTIONAL)}
+    names = np.array(sorted(set(found["task"])), dtype=object)
+    number = {name: index for index, name in enumerate(names)}
+    task = np.array([number[name] for name in found["task"]])
+    env_step, episode = (_whole_numbers(found[name], name, path) for name in ("env_step", "episode"))
     order = np.lexsort((episode, env_step, task))
     place = np.stack([task, env_step, episode])[:, order]
     if (np.diff(place, axis=1) == 0).all(axis=0).any():
         raise ResultsError(f"{path}: an episode stands in it twice; remove the cell's folder and run again")
     first = np.flatnonzero(np.diff(place[:2], axis=1, prepend=-1).any(axis=0))
-    frame = pd.DataFrame(
-        {
-            "cell": cell.id,
-            "agent": cell.agent,
-            "seed": cell.seed,
-            "task": names[place[0, first]],
-            "env_step": place[1, first],
-            "episodes": np.diff(first, append=len(order)),
-            **{name: _means(numbers[name][order], first) for name in (*_NUMBERS, *_OPTIONAL)},
-        }
-    )
-    frame["seconds"] = np.maximum.reduceat(numbers["seconds"][order], first)
-    return frame[list(COLUMNS)]
+    return {
+        "cell": np.full(len(first), cell.id, dtype=object),
+        "agent": np.full(len(first), cell.agent, dtype=object),
+        "seed": np.full(len(first), cell.seed),
+        "task": names[place[0, first]],
+        "env_step": place[1, first],
+        "episodes": np.diff(first, append=len(order)),
+        **{name: _means(numbers[name][order], first) for name in (*_NUMBERS, *_OPTIONAL)},
+        "seconds": np.maximum.reduceat(numbers["seconds"][order], first),
+    }
 
 
 def _means(values: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -295,16 +314,16 @@ def _means(values: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.
     return mean
 
 
-def _whole_numbers(values: list[int], name: str, path: Path) -> NDArray[np.int64]:
+def _whole_numbers(values: Sequence[int], name: str, path: Path) -> NDArray[np.int64]:
     try:
         return np.array(values, dtype=np.int64)
     except OverflowError:
         raise ResultsError(f"{path}: {name!r} is {max(values)} in a line, expected a number below 2⁶³") from None
 
 
-def _numbers(values: list[Any], name: str, path: Path) -> NDArray[np.float64]:
+def _numbers(values: Sequence[Any], name: str, path: Path) -> NDArray[np.float64]:
     try:
-        numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        numbers = np.array(values, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError, OverflowError):
         raise ResultsError(f"{path}: a value of {name!r} is not a number") from None
     if name in _NUMBERS and not np.isfinite(numbers).all():
@@ -313,28 +332,28 @@ def _numbers(values: list[Any], name: str, path: Path) -> NDArray[np.float64]:
     return numbers
 
 
-def _columns(rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    return {key: [row[index] for row in rows] for index, key in enumerate(_KEYS)}
+def _columns(rows: list[tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    return dict(zip(_KEYS, zip(*rows, strict=True), strict=True)) if rows else {}
 
 
-def _columns_at_once(cell: Cell, path: Path, study: Study) -> dict[str, list[Any]] | None:
+def _columns_at_once(cell: Cell, path: Path, study: Study) -> dict[str, tuple[Any, ...]] | None:
     """The columns of ``evaluations.jsonl``, read as a whole: many times as fast as line by line.
 
-    ``None`` where anything is not as it should be: reading line by line then finds what and says it.
+    ``None`` where anything is not as it should be, or there is nothing: reading line by line then finds what it is.
     """
     try:
         content = path.read_bytes()
-        rows = json.loads(b"[" + content[: content.rfind(b"\n") + 1].rstrip(b"\n").replace(b"\n", b",") + b"]")
-        columns = {key: [row.get(key) if key in _LATER else row[key] for row in rows] for key in _KEYS}
-        owners = {(row["agent"], row["seed"], row["config_hash"]) for row in rows}
-        measures = {(row["task"], row["protocol"]) for row in rows}
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        rows = orjson.loads(b"[" + content[: content.rfind(b"\n") + 1].rstrip(b"\n").replace(b"\n", b",") + b"]")
+        found = dict(zip(_FIELDS, zip(*map(itemgetter(*_FIELDS), rows), strict=True), strict=True))
+        owners = set(zip(*(found[key] for key in _OWNER), strict=True))
+        measures = set(zip(found["task"], found["protocol"], strict=True))
+    except (OSError, ValueError, TypeError, KeyError):
         return None
     tasks = {*cell.tasks, *(task.name for task in study.held_out)}
     expected = {(name, study.task(name).protocol.name) for name in tasks}
-    whole = all(type(value) is int and value >= 0 for name in ("env_step", "episode") for value in columns[name])
+    whole = all(type(value) is int and value >= 0 for name in ("env_step", "episode") for value in found[name])
     as_it_should_be = owners <= {(cell.agent, cell.seed, cell.config_hash)} and measures <= expected and whole
-    return columns if as_it_should_be else None
+    return found if as_it_should_be else None
 
 
 def _rows(cell: Cell, path: Path, study: Study) -> Iterator[tuple[Any, ...]]:
@@ -351,7 +370,7 @@ def _rows(cell: Cell, path: Path, study: Study) -> Iterator[tuple[Any, ...]]:
 def _row(row: Mapping[str, Any], cell: Cell, protocols: dict[str, str]) -> tuple[Any, ...]:
     try:
         values = tuple(row.get(key) if key in _LATER else row[key] for key in _KEYS)
-        owner = (row["agent"], row["seed"], row["config_hash"])
+        owner = tuple(row[key] for key in _OWNER)
         protocol = row["protocol"]
     except KeyError as error:
         raise _DistrustError("corrupt", f"lacks the field {error}") from None

@@ -132,9 +132,9 @@ def _permuted_effects(both: Array, is_x: NDArray[np.bool_], rng: np.random.Gener
     both, is_x = both[present], is_x[present]
     ranks = scipy.stats.rankdata(both, axis=0, nan_policy="omit")
     shuffled = rng.permuted(np.broadcast_to(is_x, (times, len(is_x))), axis=1)
-    labels = np.concatenate([is_x[None], shuffled])
-    counted = np.isfinite(both)
-    num_x = labels @ counted.astype(float)
+    labels = np.concatenate([is_x[None], shuffled]).astype(float)
+    counted = np.isfinite(both).astype(float)
+    num_x = labels @ counted
     num_y = counted.sum(axis=0) - num_x
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = (labels @ np.nan_to_num(ranks) - num_x * (num_x + 1) / 2) / (num_x * num_y) - 0.5

@@ -192,7 +192,7 @@ def _runs(
 
     ``begun``: without those under way that were evaluated at step 0 alone.
     """
-    rows = results.evaluations[results.evaluations["agent"] == agent]
+    rows = results.by_agent.get(agent, results.evaluations[:0])
     if until is not None:
         rows = rows[rows["env_step"] <= until]
     rows = _known(rows, axis)

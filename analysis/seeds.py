@@ -17,7 +17,7 @@ from analysis.stats import (
     generator,
     iqm,
     percentile_interval,
-    resample,
+    resampled_iqm,
     student_tail,
 )
 
@@ -63,7 +63,7 @@ def predict(scores: AgentScores, *, whole_runs: bool = False) -> list[Prediction
     found = []
     for seeds in NUMBERS:
         rng = generator("seeds", scores.agent)
-        drawn = iqm(resample(scores.final, rng, RESAMPLES, whole_runs=whole_runs, runs=seeds))
+        drawn = resampled_iqm(scores.final, rng, RESAMPLES, whole_runs=whole_runs, runs=seeds)
         tail = student_tail((seeds - 1) * (1 if whole_runs else scores.num_tasks))
         low, high = percentile_interval(estimate + stretch * (drawn - estimate), tail)
         found.append(Prediction(scores.agent, seeds, float(low), float(high)))

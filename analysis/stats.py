@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.stats
@@ -30,6 +31,7 @@ FEWEST_DEGREES = 4
 four. Five runs of a single task, or of a joint study, have as many."""
 
 Array = NDArray[np.float64]
+T = TypeVar("T", np.float32, np.float64)
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,38 @@ def iqm(scores: Array) -> Array:
 
     Every run present weighs the same, so a task with fewer runs weighs less.
     """
+    return _middle_mean(_sorted(scores))
+
+
+def resampled_iqm(
+    scores: Array, rng: np.random.Generator, resamples: int, *, whole_runs: bool = False, runs: int | None = None
+) -> Array:
+    """``iqm(resample(…))`` to the bit, ``[B]``, at a fraction of the cost: ranks are drawn, whose single precision is
+    exact and sorts several times as fast."""
+    values, inverse = np.unique(scores, return_inverse=True)  # NaN is the last of the values, and the highest rank
+    ranks = inverse.reshape(scores.shape).astype(np.float32)
+    ranks[np.isnan(scores)] = np.nan
+    ordered = _sorted(resample(ranks, rng, resamples, whole_runs=whole_runs, runs=runs))
+    if not _complete(ordered[..., -1:]):
+        ordered = np.nan_to_num(ordered, nan=len(values) - 1)
+    return _middle_mean(values.take(ordered.astype(np.intp)))
+
+
+def _sorted(scores: NDArray[T]) -> NDArray[T]:
+    """``[..., R, K]`` as ``[..., R·K]`` in rising order, NaN at the end."""
     # order does not matter, and resamples lie in memory task by task
-    flat = np.swapaxes(scores, -1, -2).reshape(*scores.shape[:-2], -1)
-    flat = np.sort(flat, axis=-1)  # NaN sorts to the end
-    if not np.isnan(flat[..., -1:]).any():
-        cut = int(0.25 * flat.shape[-1])
-        return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
-    count = np.isfinite(flat).sum(axis=-1, keepdims=True)
+    return np.sort(np.swapaxes(scores, -1, -2).reshape(*scores.shape[:-2], -1), axis=-1)
+
+
+def _middle_mean(ordered: Array) -> Array:
+    """Mean of what rises along the last axis, without the lowest and highest quarter; NaN at the end is missing."""
+    if _complete(ordered[..., -1:]):
+        cut = int(0.25 * ordered.shape[-1])
+        return np.asarray(ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1))
+    count = np.isfinite(ordered).sum(axis=-1, keepdims=True)
     cut = (0.25 * count).astype(int)
-    position = np.arange(flat.shape[-1])
-    return nanmean(np.where((position >= cut) & (position < count - cut), flat, np.nan), -1)
+    position = np.arange(ordered.shape[-1])
+    return nanmean(np.where((position >= cut) & (position < count - cut), ordered, np.nan), -1)
 
 
 def median(scores: Array) -> Array:
@@ -138,8 +162,8 @@ def allows_interval(scores: Array) -> bool:
 
 
 def resample(
-    scores: Array, rng: np.random.Generator, resamples: int, *, whole_runs: bool = False, runs: int | None = None
-) -> Array:
+    scores: NDArray[T], rng: np.random.Generator, resamples: int, *, whole_runs: bool = False, runs: int | None = None
+) -> NDArray[T]:
     """Bootstrap resamples ``[B, R, K]`` of scores ``[R, K]``: runs drawn with replacement, as many as there are.
 
     By default each task draws its own runs (stratified by task, as rliable does). With ``whole_runs`` all tasks of a
@@ -152,8 +176,9 @@ def resample(
         return np.asarray(scores[rows[rng.integers(len(rows), size=(resamples, runs or len(rows)))]])
     if present.all():
         rows = rng.integers(len(scores), size=(resamples, scores.shape[1], runs or len(scores)))
-        return np.swapaxes(scores.T[np.arange(scores.shape[1])[:, None], rows], 1, 2)
-    drawn = np.full((resamples, scores.shape[1], runs or len(scores)), np.nan)
+        rows += len(scores) * np.arange(scores.shape[1])[:, None]  # where tasks stand one after another
+        return np.swapaxes(scores.T.ravel().take(rows), 1, 2)
+    drawn = np.full((resamples, scores.shape[1], runs or len(scores)), np.nan, dtype=scores.dtype)
     for task in range(scores.shape[1]):
         known = scores[present[:, task], task]
         if known.size:
@@ -324,7 +349,7 @@ def performance_profile(
     return Band(estimate, *percentile_interval(above_each, tail(scores, whole_runs=whole_runs)))
 
 
-def _complete(values: Array) -> bool:
+def _complete(values: NDArray[np.floating[Any]]) -> bool:
     return not np.isnan(values).any()
 
 
