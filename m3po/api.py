@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_ch
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from suites.spec import EnvSpec, VectorStep
 
@@ -164,9 +164,15 @@ class AgentConfig(BaseModel):
         if not isinstance(values, Mapping):
             return values
         preset = values.get("preset", cls.model_fields["preset"].default)
-        if not isinstance(preset, str) or preset not in cls.PRESETS:
-            raise ValueError(f"unknown preset {preset!r}; known: {', '.join(cls.PRESETS)}")
-        return {**cls.PRESETS[preset], **values}
+        known = cls.PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+        return {**known, **values}
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, preset: str) -> str:
+        if preset not in cls.PRESETS:
+            raise ValueError(f"expected one of {', '.join(cls.PRESETS)}")
+        return preset
 
     @classmethod
     def about(cls, field: str) -> str:

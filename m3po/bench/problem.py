@@ -19,7 +19,7 @@ from m3po.registry import agent_config
 from m3po.spaces import FILE, agent_spaces, read_spaces
 from suites.catalog import LoadedSuite
 from suites.errors import SuiteError, unknown
-from suites.spec import Suite, Task, Tuning
+from suites.spec import Budget, Suite, Task, Tuning
 from suites.vector import env_spec
 
 __all__ = ["Problem", "claim", "label"]
@@ -33,6 +33,10 @@ class Problem:
     """With the budget and the evaluation of a tuning cell."""
     settings: Tuning
     units: tuple[tuple[Task, ...], ...]
+    """What a trial trains on."""
+    final_units: tuple[tuple[Task, ...], ...]
+    final_budget: Budget
+    """What the best configuration will train on and for how long: it has to work there too."""
     agent: str
     agent_type: str
     values: Mapping[str, Any]
@@ -71,6 +75,8 @@ class Problem:
             suite.model_copy(update=cell),
             settings,
             units,
+            units_of(suite, loaded.tasks),
+            suite.budget,
             agent,
             agent_type,
             values,
@@ -103,9 +109,11 @@ class Problem:
                 "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
             ) from error
         budget = self.suite.budget
-        for unit in self.units:
-            if sentences := config.check(env_spec(unit), budget.num_envs, budget.env_steps):
-                raise ValueError("; ".join(sentences))
+        places = (("", self.units, budget), ("in the suite itself ", self.final_units, self.final_budget))
+        for where, units, of in places:
+            for unit in units:
+                if sentences := config.check(env_spec(unit), of.num_envs, of.env_steps):
+                    raise ValueError(where + "; ".join(sentences))
         entry = AgentEntry(self.agent, self.agent_type, config, budget)
         return [make_cell(self.suite, unit, entry, seed, stream="tune") for seed in self.seeds for unit in self.units]
 

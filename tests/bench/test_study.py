@@ -96,7 +96,15 @@ def test_all_errors_at_once_with_their_positions(write_suite: WriteSuite) -> Non
 
 def test_a_preset_that_is_no_name_is_an_error(write_suite: WriteSuite) -> None:
     path = write_suite(agents="{nudge: {preset: [bold]}}")
-    assert _errors(path) == ["6:10: agent 'nudge': unknown preset ['bold']; known: default, bold"]
+    assert _errors(path) == ["6:18: 'preset' of agent 'nudge' is ['bold']: input should be a valid string"]
+
+
+def test_an_unknown_preset_hides_no_other_fault(write_suite: WriteSuite) -> None:
+    path = write_suite(agents="{nudge: {preset: bald, batch: x}}")
+    assert _errors(path) == [
+        "6:18: 'preset' of agent 'nudge' is 'bald': expected one of default, bold",
+        "6:32: 'batch' of agent 'nudge' is 'x': input should be a valid integer, unable to parse string as an integer",
+    ]
 
 
 def test_a_seed_is_not_taken_for_a_number_of_seeds(write_suite: WriteSuite, study: Callable[..., Study]) -> None:
