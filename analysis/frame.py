@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -242,7 +243,7 @@ def _commit(provenance: Mapping[str, Any]) -> str:
 def _packages(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     found = provenance.get("packages")
     for name, version in found.items() if isinstance(found, Mapping) else ():
-        yield str(name), str(version)
+        yield re.sub(r"[-_.]+", "-", str(name)).lower(), str(version)  # one spelling each, as of packages
 
 
 def _agent_code(provenance: Mapping[str, Any]) -> str:

@@ -127,6 +127,14 @@ def test_a_cell_that_another_version_went_on_with_is_told(study: Synthetic) -> N
     assert found["The cells were made with 2 versions of torch: 2.12.0, 2.13.0."] is False
 
 
+def test_two_spellings_of_a_package_are_one(study: Synthetic) -> None:
+    rows = [
+        {"env_step": 0, "packages": {name: version}} for name, version in (("dm_control", "1"), ("dm-control", "2"))
+    ]
+    (study.folder / PPO.format(0) / "starts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "The cells were made with 2 versions of dm-control: 1, 2." in told(study)
+
+
 def test_cells_made_by_two_forms_of_an_agents_code_are_told(study: Synthetic, draw_only: DrawOnly) -> None:
     """A researcher's own agent changes more often than its version."""
     draw_only()
