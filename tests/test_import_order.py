@@ -35,7 +35,7 @@ class Room:
 BELOW = ("suites.spec", "m3po.api", "m3po.kit")
 LEARNING = ("torch", "numpy", "pydantic")
 MEASURING = ("numpy", "gymnasium", "pydantic", "pydantic_core", "ruamel")
-COUNTING = ("numpy", "pandas", "scipy", "rliable", "arch")
+COUNTING = ("numpy", "orjson", "pandas", "scipy", "rliable", "arch")
 
 ROOMS = (
     Room("suites", 1, (), MEASURING),

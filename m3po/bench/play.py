@@ -14,18 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m3po.api import Agent
 from m3po.bench.checkpoints import Checkpoints
-from m3po.bench.evaluate import evaluation_seed
-from m3po.bench.records import Cell, CellEntry
+from m3po.bench.policy import Policy, load_policy
+from m3po.bench.records import CellEntry
 from m3po.bench.store import CellFolder, StoreError, explained, write_json
 from m3po.bench.study import StudyFolder, check_names
-from m3po.registry import agent_class, agent_config
 from suites.errors import EnvError
 from suites.families import Pictured, TaskEnv, make_pictured
 from suites.seeding import EpisodeSeed
-from suites.spec import EnvSpec, Task
-from suites.vector import env_spec
 
 __all__ = ["Played", "films", "play", "playable"]
 
@@ -110,19 +106,17 @@ def play(folder: CellFolder, task_name: str, *, episode: int = 0, device: str = 
     there is no checkpoint or the video cannot be written.
     """
     cell = folder.cell()
-    index = [task.name for task in cell.evaluated].index(task_name)
-    task, spec = cell.evaluated[index], env_spec(cell.evaluated)
+    task = next(task for task in cell.evaluated if task.name == task_name)
     _encoder()
     env = make_pictured(task)
     if not isinstance(env, Pictured):
         raise EnvError(f"tasks of the family {task.family!r} show no pictures, so {task_name!r} cannot be filmed")
     try:
-        agent, env_step = _trained(folder, cell, spec, device)
-        seed = EpisodeSeed(*evaluation_seed(cell), task.name, episode)
+        policy = load_policy(folder.path, task_name, device=device)
         video = folder.path / VIDEOS / f"{task_name}-{episode}.mp4"
         with explained("create", video.parent):
             video.parent.mkdir(exist_ok=True)
-        shown = _Shown(env, agent, spec, index, task, seed)
+        shown = _Shown(env, policy, policy.episode(episode))
         _write_video(video, shown.frames())
     finally:
         env.close()
@@ -131,7 +125,7 @@ def play(folder: CellFolder, task_name: str, *, episode: int = 0, device: str = 
         seed=cell.seed,
         task=task_name,
         episode=episode,
-        env_step=env_step,
+        env_step=policy.env_step,
         episode_return=shown.episode_return,
         success_any=shown.success_any,
         length=shown.length,
@@ -141,32 +135,12 @@ def play(folder: CellFolder, task_name: str, *, episode: int = 0, device: str = 
     return played
 
 
-def _trained(folder: CellFolder, cell: Cell, spec: EnvSpec, device: str) -> tuple[Agent, int]:
-    """The agent as its newest checkpoint has it, and the environment steps of that."""
-    config = agent_config(cell.agent_type).model_validate(cell.config)
-    agent = agent_class(cell.agent_type)(spec, config, seed=cell.seed, device=device)
-    for again in (True, False):  # training may replace the newest while it is read; then there is a newer one
-        checkpoint = Checkpoints(folder.path / "checkpoints").newest()
-        try:
-            if checkpoint is not None:
-                agent.load(checkpoint.path / "agent")
-                return agent, checkpoint.env_step
-        except FileNotFoundError:
-            if not again:
-                raise
-    raise StoreError(f"{folder.path}: the cell has no checkpoint yet; run it first")
-
-
 @dataclass
 class _Shown:
     """An episode as it is played, frame by frame."""
 
     env: TaskEnv
-    agent: Agent
-    spec: EnvSpec
-    index: int
-    """Number of the task."""
-    task: Task
+    policy: Policy
     seed: EpisodeSeed
     episode_return: float = 0.0
     success_any: bool | None = None
@@ -176,27 +150,15 @@ class _Shown:
         """A picture before each decision and after the last."""
         assert isinstance(self.env, Pictured)
         observation, over = self.env.reset(self.seed), False
-        carry, first = self.agent.initial_carry(1), np.ones(1, dtype=bool)
-        number = np.array([self.index])
         while not over:
             yield self.env.picture(HEIGHT, WIDTH)
-            decision = self.agent.act(carry, self._padded(observation), first, number, explore=False)
-            action = decision.action[0, self.spec.action_mask[self.index]]
-            observation, reward, terminated, truncated, success = self.env.step(action)
+            observation, reward, terminated, truncated, success = self.env.step(self.policy(observation))
             self.episode_return += reward
             self.length += 1
             if success is not None:
                 self.success_any = bool(self.success_any) or success
-            over, carry, first = terminated or truncated, decision.carry, np.zeros(1, dtype=bool)
+            over = terminated or truncated
         yield self.env.picture(HEIGHT, WIDTH)
-
-    def _padded(self, observation: NDArray[Any]) -> NDArray[Any]:
-        """``[1, D]``, or an image as it is."""
-        if len(self.spec.observation_shape) > 1:
-            return observation[None]
-        padded = np.zeros((1, *self.spec.observation_shape), dtype=self.spec.observation_dtype)
-        padded[0, : len(observation)] = observation
-        return padded
 
 
 def _encoder() -> Any:

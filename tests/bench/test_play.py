@@ -21,7 +21,8 @@ from analysis.report.study import write
 from analysis.videos import videos
 from m3po.api import Agent
 from m3po.bench.checkpoints import Checkpoints
-from m3po.bench.play import HEIGHT, WIDTH, _trained, play, playable
+from m3po.bench.play import HEIGHT, WIDTH, play, playable
+from m3po.bench.policy import load_policy
 from m3po.bench.run import run_cell
 from m3po.bench.store import CellFolder, StoreError
 from m3po.bench.study import StudyFolder, build_study
@@ -32,7 +33,6 @@ from suites.errors import EnvError, SuiteError
 from suites.families import Pictured, family
 from suites.seeding import EpisodeSeed
 from suites.spec import Stream
-from suites.vector import env_spec
 from tests.bench.conftest import evaluation_rows
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed")
@@ -168,15 +168,14 @@ def test_a_checkpoint_that_training_replaces_meanwhile_is_no_obstacle(
         return nudge
 
     monkeypatch.setattr(nudge, "load", replaced_while_it_is_read)
-    monkeypatch.setattr("m3po.bench.play.agent_class", imported)
-    spec = env_spec(cell.cell().evaluated)
-    assert _trained(cell, cell.cell(), spec, "cpu")[1] == 300  # the run's own is of step 100
+    monkeypatch.setattr("m3po.bench.policy.agent_class", imported)
+    assert load_policy(cell.path).env_step == 300  # the run's own is of step 100
 
 
 def test_without_an_encoder_nothing_is_loaded(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = only(trained(tasks="{family: toy, names: [toy-reach]}"))
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    monkeypatch.delattr("m3po.bench.play._trained")
+    monkeypatch.delattr("m3po.bench.play.load_policy")
     with pytest.raises(EnvError, match=r"videos need the package imageio-ffmpeg: pip install 'm3po-bench\[video\]'"):
         play(cell, "toy-reach")
 
