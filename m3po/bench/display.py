@@ -25,6 +25,7 @@ __all__ = [
     "cell_table",
     "duration",
     "make_display",
+    "size",
     "summary",
     "unheard",
 ]
@@ -215,6 +216,11 @@ def duration(seconds: float | None) -> str:
     if hours >= 48:
         return f"{hours / 24:.1f} days"
     return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes}:{whole:02d}"
+
+
+def size(megabytes: float) -> str:
+    """An amount of data as people write it, to three digits."""
+    return f"{megabytes / 1000:,.3g} GB" if megabytes >= 1000 else f"{megabytes:.3g} MB"
 
 
 def _sentence(status: CellStatus) -> str:

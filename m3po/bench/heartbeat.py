@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from m3po.bench.pace import Pace
 from m3po.bench.records import Cell, CellStatus, State
-from m3po.bench.session import CellSession
+from m3po.bench.session import CellSession, Progress
 from m3po.bench.store import CellFolder, StoreError
 
 __all__ = ["HANG_SIGNAL", "HUNG", "Heartbeat"]
@@ -126,7 +126,15 @@ class Heartbeat:
             "parameters": session.progress.parameters,
             "steps_per_second": round(rate, 2) if rate else None,
             "eta_seconds": round(remaining / rate, 1) if rate and state == "running" else None,
+            **_disk(session.progress, self._cell.budget.env_steps),
         }
+
+
+def _disk(progress: Progress, env_steps: int) -> dict[str, float]:
+    """What the cell's folder takes now and behind its last checkpoint, as far as that is known."""
+    now = progress.sizes[-1][1] if progress.sizes else None
+    found = {"disk_mb": now, "disk_mb_at_end": progress.size_at(env_steps)}
+    return {name: round(size / 1e6, 3) for name, size in found.items() if size is not None}
 
 
 def _peak_memory_mb() -> float:

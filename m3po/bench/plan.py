@@ -1,4 +1,4 @@
-"""What is done, what is missing, and what it will cost, judged by the speeds measured so far."""
+"""What is done, what is missing, and what it will cost, judged by what was measured so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from m3po.bench.records import FINAL, CellEntry, CellStatus
 
-__all__ = ["Estimate", "Plan", "estimate", "make_plan"]
+__all__ = ["Disk", "Estimate", "Plan", "disk", "estimate", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,15 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Disk:
+    """Megabytes of the cells' folders: now, and when all are done at most; that is ``None`` where some agent that has
+    work left was never measured."""
+
+    now: float
+    at_end: float | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A study's cells with their states, and the estimate of what is left."""
 
@@ -34,8 +43,11 @@ class Plan:
     env_steps_left: int
     speeds: Mapping[str, dict[str, float]]
     """Per agent: mean, lowest and highest environment steps per second of one cell."""
+    memory_mb: Mapping[str, float]
+    """Per agent: the highest peak of memory of one cell so far."""
     jobs: int
     estimate: Estimate
+    disk: Disk
 
     def as_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -52,8 +64,10 @@ def make_plan(suite: str, cells: Sequence[CellEntry], statuses: Mapping[str, Cel
         counts={state: states.count(state) for state in dict.fromkeys(states)},
         env_steps_left=sum(_left(statuses[cell.id]) for cell in cells),
         speeds=speeds,
+        memory_mb=_memory(cells, statuses),
         jobs=jobs,
         estimate=estimate(cells, statuses, jobs),
+        disk=disk(cells, statuses),
     )
 
 
@@ -81,6 +95,32 @@ def estimate(cells: Iterable[CellEntry], statuses: Mapping[str, CellStatus], job
     seconds = {kind: total / max(1, jobs) for kind, total in totals.items()}
     # no plan ends before its longest cell does
     return Estimate(max(seconds["mean"], longest), seconds["fastest"], max(seconds["slowest"], longest))
+
+
+def disk(cells: Iterable[CellEntry], statuses: Mapping[str, CellStatus]) -> Disk:
+    """What all cells take; one that cannot tell yet takes as much as others of its agent on average."""
+    cells = list(cells)
+    at_end = {cell.id: _disk_at_end(statuses[cell.id]) for cell in cells}
+    known: dict[str, list[float]] = {}
+    for cell in cells:
+        if (size := at_end[cell.id]) is not None:
+            known.setdefault(cell.agent, []).append(size)
+    now = sum(statuses[cell.id].disk_mb or 0.0 for cell in cells)
+    if any(cell.agent not in known for cell in cells):
+        return Disk(now, None)
+    return Disk(now, sum(fmean(known[cell.agent]) if (size := at_end[cell.id]) is None else size for cell in cells))
+
+
+def _disk_at_end(status: CellStatus) -> float | None:
+    return status.disk_mb if status.state in FINAL else status.disk_mb_at_end
+
+
+def _memory(cells: Iterable[CellEntry], statuses: Mapping[str, CellStatus]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for cell in cells:
+        if peak := statuses[cell.id].peak_memory_mb:
+            found[cell.agent] = max(peak, found.get(cell.agent, 0.0))
+    return found
 
 
 def _left(status: CellStatus) -> int:

@@ -111,6 +111,10 @@ class CellStatus(_Record):
     """Why the cell failed, diverged or stopped."""
     peak_memory_mb: float | None = None
     """Of the cell's process and those that step its environments."""
+    disk_mb: float | None = None
+    """Of the cell's folder behind its newest checkpoint."""
+    disk_mb_at_end: float | None = None
+    """The same behind the last one, if it grows on as it did: at most, since a replay that is full grows no more."""
     parameters: float | None = None
     """Numbers that the agent's training moves, where its metrics say."""
 

@@ -19,7 +19,7 @@ from m3po.bench.store import CellFolder
 from suites.spec import Episode, VectorStep
 from suites.vector import VectorEnv
 
-__all__ = ["CellSession", "StopRequest"]
+__all__ = ["CellSession", "Progress", "StopRequest"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,21 @@ class Progress:
     updates: float | None = None
     parameters: float | None = None
     """Gradient updates so far and numbers that training moves, where the agent's metrics say."""
+    sizes: list[list[int]] = field(default_factory=list)
+    """``env_step`` and bytes of the cell's folder behind its first and its newest checkpoint."""
     meters: Meters = field(default_factory=Meters)
+
+    def measured(self, env_step: int, size: int) -> None:
+        """Note the bytes of the cell's folder behind a checkpoint."""
+        first = [known for known in self.sizes[:1] if known[0] < env_step]
+        self.sizes = [*first, [env_step, size]]
+
+    def size_at(self, env_step: int) -> float | None:
+        """Bytes of the cell's folder behind a later checkpoint, on the line through both; None before there are two."""
+        if len(self.sizes) < 2:
+            return None
+        (first, small), (last, large) = self.sizes
+        return large + (large - small) / (last - first) * max(0, env_step - last)
 
 
 class CellSession:
@@ -201,6 +215,7 @@ class CellSession:
         for log in self._logs:
             log.sync()
         self.checkpoints.write(env_step, fill)
+        self.progress.measured(env_step, self.folder.size())
         self._checkpointed_at = time.monotonic()
 
     def _restore(self, checkpoint: Checkpoint) -> tuple[VectorStep, Carry]:

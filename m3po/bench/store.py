@@ -253,6 +253,14 @@ class CellFolder:
         """What the cell's processes printed."""
         return self.path / "log.txt"
 
+    def size(self) -> int:
+        """Bytes of all its files."""
+        found = 0
+        for path in self.path.rglob("*"):
+            with suppress(OSError):  # replaced or removed meanwhile
+                found += path.stat().st_size if path.is_file() else 0
+        return found
+
     def create(self, cell: Cell) -> None:
         """Make the folder and its ``cell.json``; one already there is left as it was sealed, unless it is damaged."""
         if (self.path / "cell.json").exists():

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m3po.bench.display import STYLES, cell_table, duration, summary
+from m3po.bench.display import STYLES, cell_table, duration, size, summary
 from m3po.bench.experiment import Outcome, cores
 from m3po.bench.plan import Plan, describe
 from m3po.bench.study import Study, StudyFolder
@@ -102,9 +102,13 @@ def plan_view(plan: Plan) -> View:
     lines = [f"{plan.suite}: " + ", ".join(f"{count} {state}" for state, count in plan.counts.items())]
     lines += [
         f"{agent}: {speed['mean']:,.0f} env steps/s a cell ({speed['slowest']:,.0f} to {speed['fastest']:,.0f})"
+        + (f", {size(plan.memory_mb[agent])} of memory so far" if agent in plan.memory_mb else "")
         for agent, speed in plan.speeds.items()
     ]
     lines.append(f"{plan.env_steps_left:,} env steps left, {plan.jobs} cells at a time: {_cost(plan)}")
+    if plan.disk.now:
+        at_end = "" if plan.disk.at_end is None else f", at most about {size(plan.disk.at_end)} at the end"
+        lines.append(f"{size(plan.disk.now)} of disk so far{at_end}")
     return View(plan.as_json(), Group(table, Text("\n".join(lines))))
 
 

@@ -8,8 +8,8 @@ import os
 import pytest
 from rich.console import Console
 
-from m3po.bench.display import PlainDisplay, TableDisplay, duration, make_display, summary, unheard
-from m3po.bench.plan import estimate, make_plan
+from m3po.bench.display import PlainDisplay, TableDisplay, duration, make_display, size, summary, unheard
+from m3po.bench.plan import Disk, disk, estimate, make_plan
 from m3po.bench.records import CellEntry, CellStatus, State
 
 
@@ -85,13 +85,25 @@ def test_the_estimate_follows_from_measured_speeds() -> None:
     assert found.high == pytest.approx(75)
     plan = make_plan("suite", cells, statuses, 2)
     assert plan.env_steps_left == 1500
+    assert plan.disk == Disk(0.0, None)
+    takes = {
+        0: {"disk_mb": 5.0},
+        1: {"disk_mb": 3.0, "disk_mb_at_end": 6.0},
+        3: {"disk_mb": 1.0, "disk_mb_at_end": 9.0},
+    }
+    for cell, of in takes.items():
+        statuses[cells[cell].id] = statuses[cells[cell].id].model_copy(update=of)
+    # now 5 + 3 + 1; at the end the finished 5, the running 6, the diverged 1, and of the pending their mean, 4
+    assert disk(cells, statuses) == Disk(9.0, 16.0)
     assert plan.counts == {"done": 1, "running": 1, "pending": 1, "diverged": 1}
 
 
-def test_an_agent_never_measured_leaves_the_time_unknown() -> None:
+def test_an_agent_never_measured_leaves_time_and_disk_unknown() -> None:
     cells = [_cell(1), _cell(2, "m3po")]
-    statuses = {cells[0].id: _status(cells[0], "running", 500, 20.0), cells[1].id: _status(cells[1], "pending")}
+    grown = _status(cells[0], "running", 500, 20.0).model_copy(update={"disk_mb": 2.0, "disk_mb_at_end": 3.0})
+    statuses = {cells[0].id: grown, cells[1].id: _status(cells[1], "pending")}
     assert estimate(cells, statuses, 1).seconds is None
+    assert disk(cells, statuses) == Disk(2.0, None)
     assert summary(cells, statuses, 1) == "2 cells: 1 pending, 1 running"
 
 
@@ -100,6 +112,11 @@ def test_an_agent_never_measured_leaves_the_time_unknown() -> None:
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("megabytes", "text"), [(0.0123, "0.0123 MB"), (999, "999 MB"), (1234.5, "1.23 GB")])
+def test_sizes(megabytes: float, text: str) -> None:
+    assert size(megabytes) == text
 
 
 def test_what_nobody_hears_any_more_is_no_error_nor_are_the_last_words() -> None:

@@ -24,7 +24,7 @@ from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.evaluate import Evaluator
 from m3po.bench.launch.local import LocalLauncher
 from m3po.bench.run import OUT_OF_SPACE, run_cell
-from m3po.bench.session import StopRequest
+from m3po.bench.session import Progress, StopRequest
 from m3po.bench.store import CellFolder, StoreError
 from suites.seeding import EpisodeSeed
 from suites.spec import Stream
@@ -168,6 +168,28 @@ def test_a_checkpoint_comes_with_every_evaluation_and_after_five_minutes(
     assert run_cell(make_cell(evaluation="{every: 200, episodes: 1}").path) is not None
     # by hand: a step of 4 environments takes 20 seconds, so more than 300 have gone by after 16 of them
     assert written == [0, 64, 128, 192, 200, 264, 328, 392, 400]
+
+
+def test_a_cell_tells_what_it_takes_on_the_disk(make_cell: MakeCell) -> None:
+    cell = make_cell()
+    status = run_cell(cell.path)
+    assert status is not None
+    # apart from the status itself, which was a few bytes shorter then
+    assert status.disk_mb == pytest.approx(cell.size() / 1e6, abs=5e-4)
+    assert status.disk_mb_at_end == status.disk_mb
+    assert cell.size() > 5_000
+
+
+def test_what_a_cell_will_take_follows_from_its_first_and_newest_checkpoint() -> None:
+    progress = Progress()
+    progress.measured(0, 100)
+    progress.measured(0, 120)  # a second checkpoint of the same step
+    assert progress.size_at(200) is None
+    progress.measured(50, 190)
+    progress.measured(100, 320)
+    # 120 and 2 more for each of 100 steps
+    assert (progress.size_at(100), progress.size_at(200)) == (320, 520)
+    assert progress.size_at(90) == 320  # the budget may end behind an evaluation, before the last step
 
 
 @pytest.mark.parametrize("steps_before", [1, 37, 100])
