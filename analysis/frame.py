@@ -72,7 +72,7 @@ class Cell:
     """The resolved agent configuration as canonical JSON."""
     config_hash: str = ""
     commits: tuple[str, ...] = ()
-    """Commits of the code that worked on the cell, ``with changes`` where the tree was dirty."""
+    """Commits of the code that worked on the cell, ``with changes (source …)`` where the tree was dirty."""
     planned_by: str = ""
     """Commit of the code that planned the cell, where nothing recorded what worked on it."""
     packages: tuple[tuple[str, str], ...] = ()
@@ -237,7 +237,10 @@ def _distinct(found: Iterable[T]) -> tuple[T, ...]:
 
 def _commit(provenance: Mapping[str, Any]) -> str:
     commit = str(provenance.get("commit") or "")[:12]
-    return f"{commit} with changes" if commit and provenance.get("dirty") else commit
+    if not (commit and provenance.get("dirty")):
+        return commit
+    source = provenance.get("source")
+    return f"{commit} with changes (source {source})" if source else f"{commit} with changes"
 
 
 def _packages(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

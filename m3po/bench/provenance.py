@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,6 +96,11 @@ def _digest(package: str) -> str | None:
     files = [(path.relative_to(folder).as_posix(), path) for folder in folders for path in folder.rglob("*.py")]
     if not folders and spec.origin is not None:
         files = [(Path(spec.origin).name, Path(spec.origin))]
+    return _digest_of(files)
+
+
+def _digest_of(files: Iterable[tuple[str, Path]]) -> str | None:
+    """Of the contents of files, with the names that they shall have whatever machine they lie on."""
     digest = hashlib.sha256()
     for name, path in sorted(files):
         try:
@@ -123,13 +128,19 @@ def _gpu(device: str) -> str | None:
 
 
 def _commit() -> dict[str, Any]:
-    """Commit of the code, and whether it was changed since; both ``None`` where it is not run from a checkout."""
+    """Commit of the code, whether it was changed since, and then a digest of its Python files; all ``None`` where it is
+    not run from a checkout."""
     root = Path(__file__).resolve().parents[2]
     # an installed copy may lie inside somebody else's repository: only a tracked one is described by its commit
     if _git(root, "ls-files", "--error-unmatch", "m3po/api.py") is None:
-        return {"commit": None, "dirty": None}
+        return {"commit": None, "dirty": None, "source": None}
     changes = _git(root, "status", "--porcelain", "--", *ROOMS)
-    return {"commit": _git(root, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+    files = ((path.relative_to(root).as_posix(), path) for room in ROOMS for path in (root / room).rglob("*.py"))
+    return {
+        "commit": _git(root, "rev-parse", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+        "source": _digest_of(files) if changes else None,
+    }
 
 
 def _git(root: Path, *arguments: str) -> str | None:

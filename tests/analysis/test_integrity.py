@@ -99,14 +99,14 @@ def test_tasks_of_one_agent_scored_at_different_steps_are_told(study: Synthetic)
 
 
 def test_mixtures_are_named(study: Synthetic) -> None:
-    change(study, PPO.format(0), config={"lr": 1.0}, provenance={"commit": "deadbeef", "dirty": True})
+    change(study, PPO.format(0), config={"lr": 1.0}, provenance={"commit": "deadbeef", "dirty": True, "source": "ab12"})
     change(study, PPO.format(1), budget={"env_steps": 5})
     change(study, PPO.format(2), evaluation={"every": 1, "episodes": 3})
     assert told(study) == [
         "Cells of ppo were made with different configurations.",
         "Some cells were made for another budget (5) than the study's 10,000 steps.",
         "Some cells were evaluated with 3 episodes, the study asks for 5.",
-        "The cells were made by 2 versions of the code: c0ffee, deadbeef with changes.",
+        "The cells were made by 2 versions of the code: c0ffee, deadbeef with changes (source ab12).",
     ]
 
 

@@ -29,6 +29,7 @@ def test_provenance_names_versions_and_hardware() -> None:
         "packages",
         "commit",
         "dirty",
+        "source",
     } == found.keys()
     assert found["packages"]["numpy"]
     assert "torch" in found["packages"]
@@ -70,12 +71,17 @@ def test_the_commit_is_that_of_our_code(tmp_path: Path, monkeypatch: pytest.Monk
     git("add", ".")
     git("commit", "-qm", "first")
     found = provenance.gather("cpu")
-    assert (found["commit"], found["dirty"]) == (git("rev-parse", "HEAD"), False)
+    assert (found["commit"], found["dirty"], found["source"]) == (git("rev-parse", "HEAD"), False, None)
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "x").write_text("")
     assert provenance.gather("cpu")["dirty"] is False, "results are not code"
-    (package / "api.py").write_text("changed")
-    assert provenance.gather("cpu")["dirty"] is True
+    sources = []
+    for text in ("changed", "changed again", "changed"):
+        (package / "api.py").write_text(text)
+        found = provenance.gather("cpu")
+        assert found["dirty"] is True
+        sources.append(found["source"])
+    assert sources[0] == sources[2] != sources[1], "two states of a changed tree are told apart"
 
 
 def test_work_of_an_agent_names_its_code_and_what_it_asks_for(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
