@@ -202,7 +202,7 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     predictions = {agent: seeds.predict(of, whole_runs=joint) for agent, of in complete.items()}
     insides = diagnostics.read(results)
     task_scores = _task_scores(results, scores, env_step)
-    of_tasks = _of_tasks(results, scores)
+    task_curves, task_speedups = _by_task(results, {"env_step": scores, **along})
     return Summary(
         results=results,
         scores=scores,
@@ -220,15 +220,11 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
         speedups=[
             *efficiency.speedups(curves),
             *(item for axis, of in other_axes.items() for item in efficiency.speedups(of, axis=axis)),
-            *_task_speedups({"env_step": of_tasks, **{axis: _of_tasks(results, of) for axis, of in along.items()}}),
+            *task_speedups,
         ],
         steps_to_score=[efficiency.steps_to_score(of, level) for of in curves.values() for level in efficiency.LEVELS],
         task_scores=task_scores,
-        task_curves=[
-            TaskCurve(agent, task, of.steps, _raw_band(task, of.band))
-            for task in results.study.tasks
-            for agent, of in of_tasks[task.name].items()
-        ],
+        task_curves=task_curves,
         other_axes=other_axes,
         breadth=_breadth(scores, joint),
         domains=_domains(results, scores, joint),
@@ -271,23 +267,20 @@ def _other_axes(along: dict[str, dict[str, AgentScores]], joint: bool) -> dict[s
     return found
 
 
-def _of_tasks(results: Results, scores: dict[str, AgentScores]) -> dict[str, dict[str, Curve]]:
-    """Normalised curves by task and agent, where there are some."""
-    found: dict[str, dict[str, Curve]] = {}
-    for task in results.study.tasks:
-        curves = {agent: efficiency.task_curve(of, task.name) for agent, of in scores.items()}
-        found[task.name] = {agent: curve for agent, curve in curves.items() if curve is not None}
-    return found
-
-
-def _task_speedups(by_axis: dict[str, dict[str, dict[str, Curve]]]) -> list[Speedup]:
-    return [
-        item
-        for axis, of_tasks in by_axis.items()
-        for task, curves in of_tasks.items()
-        for item in efficiency.speedups(curves, axis=axis, task=task)
-        if len(of_tasks) > 1
-    ]
+def _by_task(results: Results, by_axis: dict[str, dict[str, AgentScores]]) -> tuple[list[TaskCurve], list[Speedup]]:
+    """Curves of each task against environment steps, and its ratios on all axes where there are several tasks."""
+    task_curves: list[TaskCurve] = []
+    ratios: list[Speedup] = []
+    for axis, scores in by_axis.items():
+        for task in results.study.tasks:
+            # One task at a time: the resamples of all curves would be most of the memory that a report takes.
+            found = {agent: efficiency.task_curve(of, task.name) for agent, of in scores.items()}
+            curves = {agent: curve for agent, curve in found.items() if curve is not None}
+            if len(results.study.tasks) > 1:
+                ratios += efficiency.speedups(curves, axis=axis, task=task.name)
+            if axis == "env_step":
+                task_curves += [TaskCurve(a, task, of.steps, _raw_band(task, of.band)) for a, of in curves.items()]
+    return task_curves, ratios
 
 
 def _breadth(scores: dict[str, AgentScores], joint: bool) -> list[Breadth]:
