@@ -107,7 +107,7 @@ def plan_view(plan: Plan) -> View:
     ]
     lines.append(f"{plan.env_steps_left:,} env steps left, {plan.jobs} cells at a time: {_cost(plan)}")
     if plan.disk.now:
-        at_end = "" if plan.disk.at_end is None else f", at most about {size(plan.disk.at_end)} at the end"
+        at_end = "" if plan.disk.at_end is None else f", about {size(plan.disk.at_end)} at the end at most"
         lines.append(f"{size(plan.disk.now)} of disk so far{at_end}")
     return View(plan.as_json(), Group(table, Text("\n".join(lines))))
 
