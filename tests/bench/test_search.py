@@ -773,6 +773,18 @@ def test_a_budget_below_one_trial_is_refused(make_problem: MakeProblem) -> None:
         make_problem({"total_env_steps": 79, "seeds": 2})
 
 
+def test_a_configuration_that_only_a_trial_could_run_cannot_work(write_suite: Callable[..., Path]) -> None:
+    suite = load_suite(str(write_suite(agents="{ppo: {rollout_size: 64}}", budget="{env_steps: 100, num_envs: 4}")))
+    problem = Problem.of(suite, "ppo", Tuning(trials=1, env_steps=200))
+    assert len(problem.cells({"rollout_size": 80})) == 1
+    with pytest.raises(ValueError, match=r"^one rollout takes 256 environment steps, .* budget of 200"):
+        problem.cells({"rollout_size": 256})
+    with pytest.raises(
+        ValueError, match=r"^in the suite itself one rollout takes 128 environment steps, .* budget of 100"
+    ):
+        problem.cells({"rollout_size": 128})
+
+
 def test_a_value_that_the_space_would_round_is_not_in_it(make_problem: MakeProblem) -> None:
     for rate, contained in ((0.5, {}), (1.0, {"rate": 1.0})):
         agents = f"{{nudge: {{rate: {rate}}}}}\ntune: {{nudge: {{rate: {{low: 0, high: 1, integer: true}}}}}}"

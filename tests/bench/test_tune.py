@@ -287,19 +287,6 @@ def test_a_trial_that_cannot_work_counts_and_says_why(tune: Tune, write_suite: W
     assert "warning: nudge: the space leaves out batch as it stands: trial 1 has it, and no other trial can" in told
 
 
-def test_a_configuration_that_only_a_trial_could_run_is_not_tried(tune: Tune, write_suite: WriteSuite) -> None:
-    suite = write_suite(
-        agents="{ppo: {rollout_size: 64}}",
-        budget="{env_steps: 64, num_envs: 4}",
-        seeds="1\ntune: {ppo: {rollout_size: {choices: [64, 128]}}}",
-    )
-    answer = tune(suite, "--agent", "ppo", "--trials", 2, "--env-steps", 128, "--json")
-    states = [trial["state"] for trial in _found(answer, "ppo")["trials"]]
-    told = "cannot work: in the suite itself one rollout takes 128 environment steps, more than the whole budget of 64"
-    assert states[0] == "done"
-    assert states[1].startswith(told)
-
-
 SUITE_WITH_TUNE = """\
 name: tiny
 tasks: {{family: toy, names: [toy-reach]}}
