@@ -81,7 +81,7 @@ class Progress:
     """``env_step`` and bytes of the cell's folder behind its first and its newest checkpoint."""
     meters: Meters = field(default_factory=Meters)
 
-    def measured(self, env_step: int, size: int) -> None:
+    def note_size(self, env_step: int, size: int) -> None:
         """Note the bytes of the cell's folder behind a checkpoint."""
         first = [known for known in self.sizes[:1] if known[0] < env_step]
         self.sizes = [*first, [env_step, size]]
@@ -215,7 +215,7 @@ class CellSession:
         for log in self._logs:
             log.sync()
         self.checkpoints.write(env_step, fill)
-        self.progress.measured(env_step, self.folder.size())
+        self.progress.note_size(env_step, self.folder.size())
         self._checkpointed_at = time.monotonic()
 
     def _restore(self, checkpoint: Checkpoint) -> tuple[VectorStep, Carry]:

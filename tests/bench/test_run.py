@@ -182,11 +182,11 @@ def test_a_cell_tells_what_it_takes_on_the_disk(make_cell: MakeCell) -> None:
 
 def test_what_a_cell_will_take_follows_from_its_first_and_newest_checkpoint() -> None:
     progress = Progress()
-    progress.measured(0, 100)
-    progress.measured(0, 120)  # a second checkpoint of the same step
+    progress.note_size(0, 100)
+    progress.note_size(0, 120)  # a second checkpoint of the same step
     assert progress.size_at(200) is None
-    progress.measured(50, 190)
-    progress.measured(100, 320)
+    progress.note_size(50, 190)
+    progress.note_size(100, 320)
     # 120 and 2 more for each of 100 steps
     assert (progress.size_at(100), progress.size_at(200)) == (320, 520)
     assert progress.size_at(90) == 320  # the budget may end behind an evaluation, before the last step
