@@ -87,8 +87,8 @@ def load_policy(cell: str | Path, task: str | None = None, *, device: str = "cpu
     """What the cell in the folder ``cell``, such as ``results/lite/cartpole-swingup.m3po.s0.2b77e849``, has learned.
 
     ``task``: one that it is evaluated on; needed where that are several. Nothing is unpickled, and the agent's code is
-    that of the installed package. Raises :class:`StoreError` where there is no cell or no checkpoint, and
-    :class:`SuiteError` for a task that is not the cell's, or an agent that is not installed.
+    that of the installed package. Raises :class:`StoreError` where there is no cell or no checkpoint,
+    :class:`SuiteError` for a task that is not the cell's, and :class:`RegistryError` where its agent is not installed.
     """
     folder = CellFolder(Path(cell))
     if not (folder.path / "cell.json").exists():
