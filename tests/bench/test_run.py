@@ -174,10 +174,14 @@ def test_a_cell_tells_what_it_takes_on_the_disk(make_cell: MakeCell) -> None:
     cell = make_cell()
     status = run_cell(cell.path)
     assert status is not None
-    # apart from the status itself, which was a few bytes shorter then
-    assert status.disk_mb == pytest.approx(cell.size() / 1e6, abs=5e-4)
+    # The status is the one file that still changes: the heartbeat may have been replacing it then, or not.
+    changing = (cell.path / "status.json").stat().st_size
+    others = cell.size() - changing
+    rounding = 500  # bytes: it is told to a thousandth of a megabyte
+    assert status.disk_mb is not None
+    assert others - rounding <= status.disk_mb * 1e6 <= others + 2 * changing + rounding
     assert status.disk_mb_at_end == status.disk_mb
-    assert cell.size() > 5_000
+    assert others > 5_000
 
 
 def test_what_a_cell_will_take_follows_from_its_first_and_newest_checkpoint() -> None:
