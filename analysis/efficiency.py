@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,11 +15,12 @@ from analysis.stats import (
     Array,
     Band,
     allows_interval,
+    draw,
+    drawn_iqm,
     generator,
     iqm,
     percentile_interval,
     resample,
-    resampled_iqm,
     tail,
     task_means,
 )
@@ -114,15 +115,19 @@ def curve(scores: AgentScores, *, whole_runs: bool = False) -> Curve:
     estimate = _along([iqm(scores.curves[..., point]) for point in range(len(scores.steps))])
     if not estimate.size or not allows_interval(scores.final):
         return Curve(scores.agent, scores.steps, estimate, final=not scores.uneven)
-    # One point at a time bounds the memory; the generator, made anew, draws the same runs for each.
-    samples = _along([_resampled(scores, point, whole_runs) for point in range(len(scores.steps))])
+    samples = _along(list(_resampled(scores, whole_runs)))
     beyond = tail(scores.final, whole_runs=whole_runs)
     return Curve(scores.agent, scores.steps, estimate, samples, beyond, final=not scores.uneven)
 
 
-def _resampled(scores: AgentScores, point: int, whole_runs: bool) -> Array:
-    rng = generator("curve", scores.agent)
-    return resampled_iqm(scores.curves[..., point], rng, CURVE_RESAMPLES, whole_runs=whole_runs)
+def _resampled(scores: AgentScores, whole_runs: bool) -> Iterator[Array]:
+    """Resamples of each point: of the same runs all along, as far as those present are the same."""
+    present, drawn = None, None
+    for values in np.moveaxis(scores.curves, -1, 0):
+        if drawn is None or (np.isfinite(values) != present).any():
+            present = np.isfinite(values)
+            drawn = draw(values, generator("curve", scores.agent), CURVE_RESAMPLES, whole_runs=whole_runs)
+        yield drawn_iqm(values, drawn)
 
 
 def _along(points: list[Array]) -> Array:

@@ -14,10 +14,11 @@ from analysis.stats import (
     RESAMPLES,
     Estimate,
     allows_interval,
+    draw,
+    drawn_iqm,
     generator,
     iqm,
     percentile_interval,
-    resampled_iqm,
     student_tail,
 )
 
@@ -63,7 +64,7 @@ def predict(scores: AgentScores, *, whole_runs: bool = False) -> list[Prediction
     found = []
     for seeds in NUMBERS:
         rng = generator("seeds", scores.agent)
-        drawn = resampled_iqm(scores.final, rng, RESAMPLES, whole_runs=whole_runs, runs=seeds)
+        drawn = drawn_iqm(scores.final, draw(scores.final, rng, RESAMPLES, whole_runs=whole_runs, runs=seeds))
         tail = student_tail((seeds - 1) * (1 if whole_runs else scores.num_tasks))
         low, high = percentile_interval(estimate + stretch * (drawn - estimate), tail)
         found.append(Prediction(scores.agent, seeds, float(low), float(high)))

@@ -78,18 +78,19 @@ def iqm(scores: Array) -> Array:
     return _middle_mean(_sorted(scores))
 
 
-def resampled_iqm(
-    scores: Array, rng: np.random.Generator, resamples: int, *, whole_runs: bool = False, runs: int | None = None
-) -> Array:
-    """``iqm(resample(…))`` to the bit, ``[B]``, at a fraction of the cost: ranks are drawn, whose single precision is
-    exact and sorts several times as fast."""
-    values, inverse = np.unique(scores, return_inverse=True)  # NaN is the last of the values, and the highest rank
-    ranks = inverse.reshape(scores.shape).astype(np.float32)
-    ranks[np.isnan(scores)] = np.nan
-    ordered = _sorted(resample(ranks, rng, resamples, whole_runs=whole_runs, runs=runs))
-    if not _complete(ordered[..., -1:]):
-        ordered = np.nan_to_num(ordered, nan=len(values) - 1)
-    return _middle_mean(values.take(ordered.astype(np.intp)))
+def drawn_iqm(scores: Array, drawn: NDArray[np.int32]) -> Array:
+    """``iqm`` of the resamples ``[B]`` in which runs ``[R, K]`` stand as often as ``drawn`` ``[B, R, K]`` says.
+
+    With the runs in rising order, each counts as often as it stands between the lowest and the highest quarter. That
+    takes a fraction of the time of sorting each resample, and the draws serve all points of a curve.
+    """
+    order = np.argsort(scores, axis=None)  # NaN at the end, never drawn
+    up_to = drawn.reshape(len(drawn), -1).take(order, axis=1).cumsum(axis=1, dtype=np.int32)
+    total = up_to[:, -1:]
+    cut = (0.25 * total).astype(np.int32)
+    counts = np.diff(np.clip(up_to, cut, total - cut), axis=1, prepend=cut)
+    # not a product of matrices: what libraries for those make of it differs from machine to machine
+    return np.asarray(np.einsum("bn,n->b", counts, np.nan_to_num(scores.ravel()[order])) / (total - 2 * cut)[:, 0])
 
 
 def _sorted(scores: NDArray[T]) -> NDArray[T]:
@@ -185,6 +186,20 @@ def resample(
             count = runs or len(known)
             drawn[:, task, :count] = known[rng.integers(len(known), size=(resamples, count))]
     return np.swapaxes(drawn, 1, 2)
+
+
+def draw(
+    scores: Array, rng: np.random.Generator, resamples: int, *, whole_runs: bool = False, runs: int | None = None
+) -> NDArray[np.int32]:
+    """How often each run stands in each of the resamples that :func:`resample` would draw: ``[B, R, K]``."""
+    places = np.arange(scores.size, dtype=np.float64).reshape(scores.shape)
+    places[np.isnan(scores)] = np.nan
+    drawn = resample(places, rng, resamples, whole_runs=whole_runs, runs=runs)
+    drawn += scores.size * np.arange(resamples)[:, None, None]
+    known = drawn.ravel(order="K")
+    known = known if _complete(known) else known[~np.isnan(known)]
+    counts = np.bincount(known.astype(np.int64), minlength=resamples * scores.size)
+    return np.asarray(counts.reshape(resamples, *scores.shape).astype(np.int32))
 
 
 def tail(*scores: Array, whole_runs: bool = False) -> float:

@@ -57,16 +57,16 @@ def test_missing_runs_are_left_out_not_zero() -> None:
 @pytest.mark.parametrize("runs", [None, 7])
 @pytest.mark.parametrize("whole_runs", [False, True])
 @pytest.mark.parametrize("missing", [0, 1, 5, 12])
-def test_iqm_of_resamples_by_their_ranks_is_that_of_their_scores(
-    missing: int, whole_runs: bool, runs: int | None
-) -> None:
+def test_iqm_of_what_was_drawn_is_that_of_the_resamples(missing: int, whole_runs: bool, runs: int | None) -> None:
     scores = np.random.default_rng(missing).normal(size=(4, 3)).round(1)  # some tie
     scores.ravel()[:missing] = NAN
     if missing == scores.size:
         scores[0, 0] = 0.3
     drawn = stats.resample(scores, np.random.default_rng(1), 50, whole_runs=whole_runs, runs=runs)
-    by_rank = stats.resampled_iqm(scores, np.random.default_rng(1), 50, whole_runs=whole_runs, runs=runs)
-    np.testing.assert_array_equal(by_rank, stats.iqm(drawn))
+    counts = stats.draw(scores, np.random.default_rng(1), 50, whole_runs=whole_runs, runs=runs)
+    assert counts.shape == (50, *scores.shape)
+    np.testing.assert_array_equal(counts.sum(axis=(1, 2)), np.isfinite(drawn).sum(axis=(1, 2)))
+    np.testing.assert_allclose(stats.drawn_iqm(scores, counts), stats.iqm(drawn), atol=EXACT)
 
 
 def test_metrics_of_many_resamples_at_once() -> None:
