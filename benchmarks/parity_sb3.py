@@ -29,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ FEWEST_SEEDS = 5
 
 Policy = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Actions ``[N, A]`` without exploration for observations ``[N, D]``."""
+Look = Callable[[int, Policy], None]
+"""Called behind every step of all environments, with the environment steps so far."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ class Curve:
 
     def _episodes(self, policy: Policy) -> list[Any]:
         """The first episode of each environment."""
-        step, finished = self.env.reset(), {}
+        step = self.env.reset()
+        finished: dict[int, Any] = {}
         while len(finished) < self.env.num_envs:
             step = self.env.step(policy(step.observation))
             for episode in step.episodes:
@@ -148,7 +152,7 @@ class Curve:
         return list(finished.values())
 
 
-def train_ours(run: Run, env: VectorEnv, curve: Curve) -> None:
+def train_ours(run: Run, env: VectorEnv, look: Look) -> None:
     """Our agent, in the loop of :mod:`m3po.api`."""
     config = agent_config(run.algorithm)()
     agent = agent_class(run.algorithm)(env.spec, config, seed=run.seed, device="cpu")
@@ -165,10 +169,10 @@ def train_ours(run: Run, env: VectorEnv, curve: Curve) -> None:
         agent.observe(transition(step, decision, following))
         agent.update()
         step, carry = following, decision.carry
-        curve.look(env.env_step, policy)
+        look(env.env_step, policy)
 
 
-def train_theirs(run: Run, env: VectorEnv, curve: Curve) -> None:
+def train_theirs(run: Run, env: VectorEnv, look: Look) -> None:
     """Stable-Baselines3's agent in the same environments."""
     import torch
     from _sb3 import Envs
@@ -178,7 +182,7 @@ def train_theirs(run: Run, env: VectorEnv, curve: Curve) -> None:
     c: Any = agent_config(run.algorithm)()
     common = {"seed": run.seed, "device": "cpu", "gamma": c.gamma, "learning_rate": c.learning_rate}
     if run.algorithm == "sac":
-        envs = Envs(env)
+        envs: Envs | VecNormalize = Envs(env)
         model: Any = SAC(
             "MlpPolicy",
             envs,
@@ -211,11 +215,11 @@ def train_theirs(run: Run, env: VectorEnv, curve: Curve) -> None:
         action: NDArray[np.float32] = model.predict(seen, deterministic=True)[0]
         return action
 
-    def look(local: Any, scope: Any) -> bool:
-        curve.look(env.env_step, policy)
+    def callback(local: Any, scope: Any) -> bool:
+        look(env.env_step, policy)
         return env.env_step < run.env_steps
 
-    model.learn(run.env_steps // run.action_repeat, callback=look)
+    model.learn(run.env_steps // run.action_repeat, callback=callback)
 
 
 def one(run: Run, folder: Path) -> None:
@@ -226,7 +230,7 @@ def one(run: Run, folder: Path) -> None:
         closing(run.environments(NUM_ENVS[run.algorithm], "train")) as env,
         closing(run.environments(EPISODES, "evaluate")) as shown,
     ):
-        train(run, env, Curve(run, shown, unfinished))
+        train(run, env, Curve(run, shown, unfinished).look)
     unfinished.rename(folder / run.file_name)
 
 
@@ -309,13 +313,18 @@ def compare_setting(setting: str, runs: dict[str, list[Rows]]) -> list[Compariso
     summaries: dict[str, Summary] = {}
     for measure in ("return", "success") if any(row["success"] for row in runs[OURS][0]) else ("return",):
         summaries |= {
-            f"{measure}, last evaluation": (measure, lambda rows, of=measure: rows[-1][of]),
-            f"{measure}, mean over evaluations": (
-                measure,
-                lambda rows, of=measure: float(np.mean([row[of] for row in rows])),
-            ),
+            f"{measure}, last evaluation": (measure, partial(_last, measure)),
+            f"{measure}, mean over evaluations": (measure, partial(_mean, measure)),
         }
     return compare_summaries(setting, runs, summaries)
+
+
+def _last(measure: str, rows: Rows) -> float:
+    return float(rows[-1][measure])
+
+
+def _mean(measure: str, rows: Rows) -> float:
+    return float(np.mean([row[measure] for row in rows]))
 
 
 def compare_summaries(

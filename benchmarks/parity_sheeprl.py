@@ -41,6 +41,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ from suites.spec import Stream, Task
 from suites.vector import VectorEnv
 
 if TYPE_CHECKING:
-    from parity_sb3 import Comparison, Summary
+    from parity_sb3 import Comparison, Rows, Summary
 
 OURS, THEIRS, VERSION = "ours", "sheeprl", "0.8.4"
 EPISODES = 10
@@ -247,6 +248,10 @@ def run_all(runs: Sequence[Run], folder: Path, python: str, slots: int) -> int:
         return int(not all(list(pool.map(lambda run: run.do(folder, python), runs))))
 
 
+def _return_of(evaluation: int, rows: Rows) -> float:
+    return float(rows[evaluation]["return"])
+
+
 def compare(folder: Path) -> list[Comparison]:
     """What the files of a folder say of each setting, over the seeds that both implementations have."""
     # Only here: what tables need would count as memory of our worker.
@@ -258,8 +263,7 @@ def compare(folder: Path) -> list[Comparison]:
     comparisons = []
     for setting, runs in pairs(folder, setting_of, THEIRS).items():
         summaries: dict[str, Summary] = {
-            f"return at {row['env_step']:,}": ("return", lambda rows, n=n: float(rows[n]["return"]))
-            for n, row in enumerate(runs[OURS][0])
+            f"return at {row['env_step']:,}": ("return", partial(_return_of, n)) for n, row in enumerate(runs[OURS][0])
         }
         summaries |= {
             "return, mean over evaluations": ("return", lambda rows: fmean(row["return"] for row in rows)),

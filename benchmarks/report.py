@@ -41,14 +41,16 @@ print(*times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2)
 
 def write_study(folder: Path, agents: int, tasks: int, seeds: int) -> None:
     """Files as the harness writes them."""
-    entries = [{"name": f"t{t}", "family": "toy", "protocol": PROTOCOL, "engine": "native"} for t in range(tasks)]
-    cells = [
+    entries: list[dict[str, object]] = [
+        {"name": f"t{t}", "family": "toy", "protocol": PROTOCOL, "engine": "native"} for t in range(tasks)
+    ]
+    cells: list[dict[str, object]] = [
         {"id": f"t{t}.a{a}.s{s}", "agent": f"a{a}", "seed": s, "tasks": [f"t{t}"]}
         for t in range(tasks)
         for a in range(agents)
         for s in range(seeds)
     ]
-    common = {
+    common: dict[str, object] = {
         "format": 1,
         "budget": {"env_steps": EVERY * (EVALUATIONS - 1), "num_envs": 1},
         "evaluation": {"every": EVERY, "episodes": EPISODES},

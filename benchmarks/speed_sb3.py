@@ -67,7 +67,7 @@ def take_turns(run: Run, to_other: Connection) -> None:
     with closing(run.environments(NUM_ENVS[run.algorithm], "train")) as env:
         turn = Turn(run, to_other)
         turn.wait()
-        (train_ours if run.implementation == OURS else train_theirs)(run, env, turn)
+        (train_ours if run.implementation == OURS else train_theirs)(run, env, turn.look)
 
 
 def seconds_of_turns(run: Run, turns: int) -> dict[str, list[float]]:

@@ -204,7 +204,8 @@ class Agent(Protocol):
     ``seed``: an agent neither reads nor moves a global generator.
     """
 
-    Config: ClassVar[type[AgentConfig]]
+    Config: ClassVar[type[Any]]
+    """Its own kind of :class:`AgentConfig`."""
 
     def __init__(self, spec: EnvSpec, config: Any, *, seed: int, device: str) -> None: ...
 
