@@ -151,6 +151,6 @@ def run_folders(
 
 
 def _env_processes(cells: Sequence[Cell], slots: int) -> int:
-    """Processes each cell may step its environments in: the cores its neighbours leave."""
+    """Processes each cell may step its environments in: the cores its neighbours leave, one where they leave none."""
     most_envs = max((cell.budget.num_envs for cell in cells), default=0)
-    return cores() // slots if most_envs >= FEWEST_ENVS_FOR_WORKERS else 1
+    return max(1, cores() // slots) if most_envs >= FEWEST_ENVS_FOR_WORKERS else 1

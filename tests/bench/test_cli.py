@@ -127,6 +127,15 @@ def test_plan_measures_one_cell_of_each_agent_and_keeps_what_it_trained(
     assert json.loads(out)["cells"] == plan["cells"], "what is known is not measured again"
 
 
+def test_more_jobs_than_cores_are_only_slower(
+    call: Call, write_suite: WriteSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m3po.bench.experiment.cores", lambda: 1)
+    suite = write_suite(budget="{env_steps: 16, num_envs: 8}", seeds="2")  # enough for processes of their own
+    code, out, _ = call("run", suite, "--jobs", "2", "--no-report")
+    assert code == 0, out
+
+
 def test_report_prints_where_it_wrote(
     call: Call, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
