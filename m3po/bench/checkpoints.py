@@ -43,7 +43,10 @@ class Checkpoints:
         self.folder = folder
 
     def newest(self) -> Checkpoint | None:
-        """The newest complete checkpoint; torn or damaged ones are named in the log and passed over."""
+        """The newest complete checkpoint; torn or damaged ones are named in the log and passed over.
+
+        Raises :class:`StoreError` where one cannot be read now: what is passed over, the next checkpoint removes.
+        """
         for checkpoint in sorted(self._all(), key=lambda found: (found.env_step, found.part), reverse=True):
             fault = _fault(checkpoint.path)
             if fault is None:
@@ -109,6 +112,9 @@ def _fault(path: Path) -> str | None:
     try:
         done = read_json(path / "done")
     except StoreError as error:
+        unreadable = isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)
+        if unreadable:  # as a network file system's for a moment (stale file handle): that says nothing against it
+            raise
         return str(error)
     if not isinstance(done, dict) or done.get("format") != 1:
         return "it is of another version"

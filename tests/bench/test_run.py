@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
@@ -287,6 +288,41 @@ def test_a_cell_without_checkpoints_keeps_the_rows_of_before(
         assert (folder.path / attempt).read_bytes() == rows
         assert "earlier rows are kept in evaluations.jsonl.old" in caplog.text
     assert [row["env_step"] for row in evaluation_rows(folder.path)] == [0, 200, 400]
+
+
+def test_a_checkpoint_that_cannot_be_read_for_a_moment_is_not_given_up(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network file system answers now and then: the work is gone on with, not begun again."""
+    folder = make_cell()
+    stop = StopRequest()
+    between = session.CellSession.between_steps
+
+    def stops_at_300(self: session.CellSession, env_step: int, carry: Any) -> None:
+        if env_step >= 300:
+            stop.ask("a time limit")
+        between(self, env_step, carry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.CellSession, "between_steps", stops_at_300)
+        assert run_cell(folder.path, stop=stop) is not None
+    read = Path.read_bytes
+
+    def stale(self: Path) -> bytes:
+        if self.name == "done":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return read(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", stale)
+        status = run_cell(folder.path)
+    assert status is not None
+    assert (status.state, "Stale file handle" in status.message) == ("failed", True), status
+    assert [path.name for path in (folder.path / "checkpoints").iterdir()] == ["300"]
+    status = run_cell(folder.path)
+    assert status is not None
+    assert status.state == "done"
+    assert [row["env_step"] for row in folder.starts.rows()] == [0, 300]
 
 
 def test_a_stop_within_an_evaluation_leaves_no_half_of_it(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
