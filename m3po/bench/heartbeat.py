@@ -50,19 +50,23 @@ class Heartbeat:
         self._stepping_since: float | None = None
         self._beats_in_step = 0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._threads = [threading.Thread(target=self._beat, name="heartbeat", daemon=True)]
+        if watchdog:  # apart from the beats: a file system that lets those wait is no environment that hangs
+            self._threads.append(threading.Thread(target=self._watch_steps, name="watchdog", daemon=True))
 
     def __enter__(self) -> Self:
         if self._watchdog:
             faulthandler.register(HANG_SIGNAL, all_threads=True, chain=True)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if self._watchdog:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
@@ -92,13 +96,16 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._over.is_set():
-            if self._watchdog:
-                self._end_if_hung()
             try:
                 self._folder.write_status(self.status("running"))
             except StoreError as error:
                 # the loop meets the same disk at its next checkpoint and says so properly
                 print(error, file=sys.stderr, flush=True)
+            self._over.wait(self.EVERY_SECONDS)
+
+    def _watch_steps(self) -> None:
+        while not self._over.is_set():
+            self._end_if_hung()
             self._over.wait(self.EVERY_SECONDS)
 
     def _end_if_hung(self) -> None:

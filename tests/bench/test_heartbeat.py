@@ -79,7 +79,7 @@ def test_threads_and_processes_that_end_while_they_are_counted_count_nothing(mon
     assert heartbeat._peak_of("0") == 0
 
 
-def worker(folder: CellFolder, hang_seconds: float, step: str) -> subprocess.Popen[str]:
+def worker(folder: CellFolder, hang_seconds: float, step: str, more: str = "") -> subprocess.Popen[str]:
     """A worker process in which a step of the environment is the lambda ``step``."""
     script = (
         "import sys, time, m3po.bench.heartbeat as heartbeat, suites.toy\n"
@@ -87,6 +87,7 @@ def worker(folder: CellFolder, hang_seconds: float, step: str) -> subprocess.Pop
         "plain = suites.toy.Reach.step\n"
         f"heartbeat.HANG_SECONDS = {hang_seconds}\n"
         f"suites.toy.Reach.step = {step}\n"
+        f"{more}\n"
         "sys.exit(main())\n"
     )
     command = [sys.executable, "-c", script, str(folder.path)]
@@ -116,6 +117,27 @@ def test_a_stopped_process_hangs_in_nothing(make_cell: MakeCell) -> None:
     process.send_signal(signal.SIGCONT)
     said = process.communicate(timeout=60)
     assert process.returncode == 0, said
+
+
+def test_a_disk_that_does_not_answer_is_no_hung_environment(make_cell: MakeCell) -> None:
+    """As a network file system whose server is away: whoever writes waits, and the training goes on meanwhile."""
+    folder = make_cell()
+    # 100 steps of 4 environments, 0.02 s of processor time each: 8 s. A status waits for 4 s of them; 2 s mean hung
+    away = (
+        "from m3po.bench.store import CellFolder\n"
+        "write = CellFolder.write_status\n"
+        "def waits(self, status):\n"
+        "    while time.process_time() < 4 and status.state == 'running': time.sleep(0.1)\n"
+        "    write(self, status)\n"
+        "CellFolder.write_status = waits\n"
+        "def busy(seconds):\n"
+        "    end = time.thread_time() + seconds\n"
+        "    while time.thread_time() < end: pass"
+    )
+    process = worker(folder, 1, "lambda self, action: busy(0.02) or plain(self, action)", away)
+    said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert folder.status().state == "done"
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
