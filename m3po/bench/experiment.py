@@ -91,7 +91,8 @@ def measure_study(
 ) -> bool:
     """Let one cell of every agent that has work left and no known pace run until it tells; ``False``: interrupted.
 
-    They are cells of the study like any other, and go on from there when it is run. Raises
+    They are cells of the study like any other, and go on from there when it is run. Those that another run works on
+    are left to it: they tell their pace by themselves. Raises
     :class:`m3po.bench.store.StoreError` where the results cannot be written.
     """
     created = {folder.id: folder for folder in StudyFolder(results / study.suite.name).create(study, gather(device))}
@@ -99,7 +100,8 @@ def measure_study(
     known = {cell.agent for cell in cells if statuses[cell.id].steps_per_second}
     chosen: dict[str, Cell] = {}
     for cell in cells:
-        if cell.agent not in known and statuses[cell.id].state not in FINAL:
+        idle = statuses[cell.id].state not in FINAL and not created[cell.id].is_held()
+        if cell.agent not in known and idle:
             chosen.setdefault(cell.agent, cell)
     interrupt = Interrupt(console.print)
     if chosen:
@@ -147,7 +149,8 @@ def run_folders(
     slots = max(1, min(jobs or cores(), len(unfinished)))
     launcher = LocalLauncher(slots, device, _env_processes(unfinished, slots))
     with make_display([cell.entry for cell in cells], slots, console) as display:
-        return run_cells(folders, BriefLauncher(launcher) if brief else launcher, display, interrupt)
+        used = BriefLauncher(launcher) if brief else launcher
+        return run_cells(folders, used, display, interrupt, wait=not brief)
 
 
 def _env_processes(cells: Sequence[Cell], slots: int) -> int:

@@ -27,15 +27,21 @@ Watch = Callable[[Mapping[str, CellStatus]], None]
 
 
 def run_cells(
-    folders: Sequence[CellFolder], launcher: Launcher, watch: Watch, interrupt: Interrupt | None = None
+    folders: Sequence[CellFolder],
+    launcher: Launcher,
+    watch: Watch,
+    interrupt: Interrupt | None = None,
+    *,
+    wait: bool = True,
 ) -> dict[str, CellStatus]:
     """Run all cells that are not finished; returns every cell's last status, by id.
 
-    A cell held by another scheduler's worker is waited for, and taken over if that worker ends early. ``watch`` is
+    A cell held by another scheduler's worker is waited for, and taken over if that worker ends early; without ``wait``
+    only as long as there are others to run. ``watch`` is
     called about twice a second with all statuses. After one interruption, or an error here, no cell is started and the
     running ones are asked to stop; after two they are killed.
     """
-    run = _Run(list(folders), launcher, watch, interrupt or Interrupt())
+    run = _Run(list(folders), launcher, watch, interrupt or Interrupt(), wait)
     with run.interrupt.listening():
         try:
             while run.step():
@@ -52,12 +58,14 @@ class _Run:
     launcher: Launcher
     watch: Watch
     interrupt: Interrupt
+    wait: bool
     statuses: dict[str, CellStatus] = field(default_factory=dict)
     waiting: deque[CellFolder] = field(default_factory=deque)
     elsewhere: list[CellFolder] = field(default_factory=list)
     """Cells that another scheduler's worker holds."""
     jobs: dict[CellFolder, Job] = field(default_factory=dict)
     _stopped: bool = False
+    _told: bool = False
     _looked_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -75,9 +83,15 @@ class _Run:
                 self.interrupt.announce("stopping: running cells write a checkpoint; Ctrl-C again ends them at once")
         while self.waiting and len(self.jobs) < self.launcher.slots:
             self._start(self.waiting.popleft())
+        if self.wait and self.elsewhere and not self._told:
+            self._told = True  # here they look as if we were working on them
+            self.interrupt.announce(
+                f"{self.elsewhere[0].id} is being run by another process; such cells are waited for, and gone on with "
+                "if it stops"
+            )
         if time.monotonic() - self._looked_at > LOOK_SECONDS:
             self._look()
-        return bool(self.jobs or self.waiting or self.elsewhere)
+        return bool(self.jobs or self.waiting or (self.wait and self.elsewhere))
 
     def end(self) -> None:
         """End what still runs: at once after two interruptions, else (an error stopped us) behind checkpoints."""

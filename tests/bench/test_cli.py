@@ -8,7 +8,9 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,27 @@ def test_a_report_that_cannot_be_written_does_not_decide_how_a_run_ended(
     assert (code, "1 done" in out) == (0, True), (out, err)
     assert "the report cannot be written" in err
     assert "m3po-bench report results/tiny tries again" in err
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_plan_does_not_wait_for_cells_that_another_run_works_on(
+    call: Call, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: int
+) -> None:
+    monkeypatch.setattr(brief, "TELLING_SECONDS", 0.5)
+    agents, budget = "{nudge: {pause: 0.01}}", "{env_steps: 100_000, num_envs: 4}"
+    suite = write_suite(agents=agents, budget=budget, seeds=str(seeds))
+    first, *others = StudyFolder(tmp_path / "results" / "tiny").create(build_study(load_suite(str(suite))), {})
+    holder = ExitStack()
+    holder.enter_context(first.held())
+    end = threading.Timer(15, holder.close)  # so that whoever waits has an end
+    end.start()
+    code, out, _ = call("plan", suite, "--measure", "--json")
+    end.cancel()
+    holder.close()
+    assert code == 0
+    assert first.status().env_step == 0
+    assert all(folder.status().env_step > 0 for folder in others)
+    assert ("nudge" in json.loads(out)["speeds"]) == bool(others)
 
 
 def test_a_failed_cell_ends_in_1_and_is_explained(cli: Cli, write_suite: WriteSuite) -> None:

@@ -174,9 +174,11 @@ def test_a_cell_held_elsewhere_is_waited_for(folders: list[CellFolder]) -> None:
             _ends("done", 0)(folders[0])  # its other holder finishes it
             holder.close()
 
-    statuses = run_cells(folders, launcher, watch)
+    said: list[str] = []
+    statuses = run_cells(folders, launcher, watch, Interrupt(said.append))
     assert [job.folder for job in launcher.jobs] == folders[1:]
     assert "running" in seen
+    assert [f"{folders[0].id} is being run by another process" in sentence for sentence in said] == [True]
     assert statuses[folders[0].id].state == "done"
 
 
@@ -188,6 +190,15 @@ def test_a_cell_whose_other_holder_was_killed_is_taken_over(folders: list[CellFo
     statuses = run_cells(folders[:1], launcher, lambda statuses: holder.close())
     assert [job.folder for job in launcher.jobs] == folders[:1]
     assert statuses[folders[0].id].state == "done"
+
+
+def test_without_waiting_a_cell_held_elsewhere_is_left_to_its_holder(folders: list[CellFolder]) -> None:
+    launcher = FakeLauncher(_ends("done", 0))
+    with folders[0].held():
+        folders[0].write_status(CellStatus(id=folders[0].id, state="running", env_steps=400))
+        statuses = run_cells(folders, launcher, _ignore, wait=False)
+    assert [job.folder for job in launcher.jobs] == folders[1:]
+    assert [status.state for status in statuses.values()][1:] == ["done", "done"]
 
 
 def test_a_busy_worker_is_no_failure(folders: list[CellFolder]) -> None:
