@@ -115,14 +115,18 @@ class _Run:
             job.stop()
 
     def _start(self, folder: CellFolder) -> None:
-        if folder.is_held():
-            self.elsewhere.append(folder)
-            return
         try:
-            self.jobs[folder] = self.launcher.start(folder)
+            if folder.is_held():
+                self.elsewhere.append(folder)
+            else:
+                self.jobs[folder] = self.launcher.start(folder)
         except StoreError as error:
-            status = self.statuses[folder.id]
-            self.statuses[folder.id] = status.model_copy(update={"state": "failed", "message": str(error)})
+            self._give_up(folder, error)
+
+    def _give_up(self, folder: CellFolder, error: StoreError) -> None:
+        """One cell that cannot be worked on does not stop the others."""
+        status = self.statuses[folder.id]
+        self.statuses[folder.id] = status.model_copy(update={"state": "failed", "message": str(error)})
 
     def _reap(self) -> None:
         for folder, job in list(self.jobs.items()):
@@ -135,16 +139,24 @@ class _Run:
             elif self.interrupt.count and -code in WISHES:
                 self.statuses[folder.id] = _before(folder)  # asked to stop before it could listen
             else:
-                self.statuses[folder.id] = _after(folder, code, self.statuses[folder.id])
+                try:
+                    self.statuses[folder.id] = _after(folder, code, self.statuses[folder.id])
+                except StoreError as error:
+                    self._give_up(folder, error)
 
     def _look(self) -> None:
         self._looked_at = time.monotonic()
         for folder in self.jobs:
             self.statuses[folder.id] = folder.status(self.statuses[folder.id].env_steps)
         for folder in list(self.elsewhere):
-            status = folder.live_status(self.statuses[folder.id].env_steps)
-            self.statuses[folder.id] = status
-            if folder.is_held():
+            try:
+                status = folder.live_status(self.statuses[folder.id].env_steps)
+                self.statuses[folder.id] = status
+                if folder.is_held():
+                    continue
+            except StoreError as error:
+                self._give_up(folder, error)
+                self.elsewhere.remove(folder)
                 continue
             self.elsewhere.remove(folder)
             if status.state not in FINAL and status.state != "failed":
@@ -156,9 +168,9 @@ def _before(folder: CellFolder) -> CellStatus:
     """Status before the run: what failed or was stopped is pending again."""
     try:
         env_steps = folder.cell().budget.env_steps
+        status = folder.live_status(env_steps)
     except StoreError as error:
         return CellStatus(id=folder.id, state="failed", env_steps=0, message=str(error))
-    status = folder.live_status(env_steps)
     if status.state in ("failed", "preempted"):
         return status.model_copy(update={"state": "pending", "message": ""})
     return status

@@ -55,6 +55,11 @@ class DiskFull(StoreError):  # noqa: N818 - the condition is the name
     """No space left, or a quota or file size limit reached."""
 
 
+def absent(error: StoreError) -> bool:
+    """Whether a file could not be read because it is not there. ``Path.exists`` fails where a look is not allowed."""
+    return isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+
+
 @contextmanager
 def explained(doing: str, path: Path) -> Iterator[None]:
     """Turn an ``OSError`` of the block into a :class:`StoreError` with a sentence; ``doing`` as in "write"."""
@@ -197,10 +202,13 @@ class RowLog:
 
     def _parsed(self) -> Iterator[tuple[dict[str, Any], int]]:
         """Rows, each with the position in the file where its line ends."""
-        if not self.path.exists():
-            return
-        with explained("read", self.path):
-            data = self.path.read_bytes()
+        try:
+            with explained("read", self.path):
+                data = self.path.read_bytes()
+        except StoreError as error:
+            if absent(error):
+                return
+            raise
         end = 0
         for number, line in enumerate(data.splitlines(keepends=True), start=1):
             if not line.endswith(b"\n"):
@@ -262,10 +270,15 @@ class CellFolder:
         return found
 
     def create(self, cell: Cell) -> None:
-        """Make the folder and its ``cell.json``; one already there is left as it was sealed, unless it is damaged."""
-        if (self.path / "cell.json").exists():
-            with suppress(StoreError):
-                self.cell()
+        """Make the folder and its ``cell.json``; one already there is left as it was sealed, unless it is damaged.
+
+        One that cannot be read is left too (another user's?): whoever is to run it is told.
+        """
+        try:
+            self.cell()
+            return
+        except StoreError as error:
+            if isinstance(error.__cause__, OSError) and not absent(error):
                 return
         with explained("create", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -286,11 +299,11 @@ class CellFolder:
     def status(self, env_steps: int = 0) -> CellStatus:
         """Where the cell stands, as its file says; ``pending`` where there is none yet."""
         path = self.path / "status.json"
-        if not path.exists():
-            return CellStatus(id=self.id, state="pending", env_steps=env_steps)
         try:
             return CellStatus.model_validate(read_json(path))
         except (StoreError, ValidationError) as error:
+            if isinstance(error, StoreError) and absent(error):
+                return CellStatus(id=self.id, state="pending", env_steps=env_steps)
             message = f"{path} cannot be understood ({error}); run again to replace it"
             return CellStatus(id=self.id, state="failed", env_steps=env_steps, message=message)
 

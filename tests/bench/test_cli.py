@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -277,6 +278,31 @@ def test_a_read_only_folder_is_refused_at_the_start(call: Call, write_suite: Wri
     code, _, err = call("run", write_suite())
     assert code == 2
     assert "permission denied; make the folder writable" in err
+
+
+def test_a_cell_that_only_another_user_may_read_hinders_no_other_cell(
+    call: Call, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = write_suite(budget="{env_steps: 8, num_envs: 4}", seeds="2")
+    _, theirs = StudyFolder(tmp_path / "results" / "tiny").create(build_study(load_suite(str(suite))), {})
+
+    def denied(plain: Callable[..., object]) -> Callable[..., object]:
+        def wrapper(self: Path, *arguments: object, **options: object) -> object:
+            if theirs.id in self.parts:  # as with umask 077, but for tests that are root's too
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+            return plain(self, *arguments, **options)
+
+        return wrapper
+
+    monkeypatch.setattr(Path, "stat", denied(Path.stat))
+    monkeypatch.setattr(Path, "read_bytes", denied(Path.read_bytes))
+    code, out, err = call("run", suite, "--seed", "0", "--no-report")
+    assert code == 0, (out, err)
+    code, out, _ = call("plan", suite, "--json")
+    assert code == 0
+    states = {cell["id"]: (cell["state"], "ermission denied" in cell["message"]) for cell in json.loads(out)["cells"]}
+    assert states == {theirs.id: ("failed", True), theirs.id.replace(".s1.", ".s0."): ("done", False)}
+    assert call("status", suite)[0] == 0
 
 
 def test_a_name_too_long_for_a_file_is_a_name_like_any_other(call: Call) -> None:

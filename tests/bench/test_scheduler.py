@@ -221,6 +221,13 @@ def test_a_worker_that_cannot_be_started_is_a_failure(folders: list[CellFolder])
     assert {status.message for status in statuses.values()} == {"cannot start"}
 
 
+def test_a_lock_that_cannot_be_looked_at_fails_its_cell_alone(folders: list[CellFolder]) -> None:
+    (folders[1].path / "lock").symlink_to("lock")  # another user's would be as good, but not where tests are root's
+    statuses = run_cells(folders, FakeLauncher(_ends("done", 0)), _ignore)
+    assert [status.state for status in statuses.values()] == ["done", "failed", "done"]
+    assert "cannot look at" in statuses[folders[1].id].message
+
+
 def test_an_error_here_stops_the_running_cells_behind_a_checkpoint(folders: list[CellFolder]) -> None:
     launcher = FakeLauncher(lambda folder: None, slots=2)
 
