@@ -62,13 +62,13 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of a suite, then write its report. Run it again to go on after any interruption."""
-    from m3po.bench.experiment import resolve_device, run_study
+    from m3po.bench.experiment import run_study
     from m3po.bench.views import run_summary
 
     study = _study(suite, set_)
     cells = study.chosen(agent or (), task or (), seed or ())
     console = _progress(stderr=as_json)
-    outcome = run_study(study, cells, results, jobs=jobs, device=resolve_device(device), console=console)
+    outcome = run_study(study, cells, results, jobs=jobs, device=_device(device), console=console)
     path = _last_report(outcome.folder.path) if report and not outcome.interrupted else None
     _print(run_summary(outcome, path), as_json)
     raise typer.Exit(outcome.exit_code)
@@ -102,7 +102,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is done, missing and failed, and what the rest will cost. Without --measure nothing is run."""
-    from m3po.bench.experiment import cores, measure_study, resolve_device
+    from m3po.bench.experiment import cores, measure_study
     from m3po.bench.plan import make_plan
     from m3po.bench.study import StudyFolder
     from m3po.bench.views import plan_view
@@ -110,7 +110,7 @@ def plan(
     study = _study(suite, set_)
     chosen = study.chosen(agent or (), task or (), seed or ())
     if measure:
-        where = resolve_device(device)
+        where = _device(device)
         if not measure_study(study, chosen, results, jobs=jobs, device=where, console=_progress(stderr=as_json)):
             raise Stopped
     cells = [cell.entry for cell in chosen]
@@ -181,12 +181,11 @@ def play(
     """
     from dataclasses import asdict
 
-    from m3po.bench.experiment import resolve_device
     from m3po.bench.play import films
     from m3po.bench.study import find_study
 
     made = films(
-        find_study(source, results), agent or (), task or (), seed or (), episode=episode, device=resolve_device(device)
+        find_study(source, results), agent or (), task or (), seed or (), episode=episode, device=_device(device)
     )
     if as_json:
         typer.echo(json.dumps([{**asdict(played), "path": str(path)} for path, played in made], indent=1))
@@ -259,7 +258,6 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Search agents' configurations with Optuna and write a suite with the best found. Several may share a search."""
-    from m3po.bench.experiment import resolve_device
     from m3po.bench.tune import Request, tune_agents
     from m3po.bench.views import tune_view
     from suites.catalog import load_suite
@@ -268,9 +266,7 @@ def tune(
     request = Request.of(
         loaded, agent or (), suite, trials=trials, env_steps=env_steps, overrides=set_ or (), storage=storage
     )
-    outcome = tune_agents(
-        request, results, out, jobs=jobs, device=resolve_device(device), console=_progress(stderr=as_json)
-    )
+    outcome = tune_agents(request, results, out, jobs=jobs, device=_device(device), console=_progress(stderr=as_json))
     _print(tune_view(outcome), as_json)
     raise typer.Exit(outcome.exit_code)
 
@@ -370,6 +366,12 @@ def _study(suite: str, overrides: Sequence[str] | None) -> Study:
     for note in study.notes:
         typer.echo(note, err=True)
     return study
+
+
+def _device(wanted: str) -> str:
+    from m3po.bench.experiment import resolve_device
+
+    return resolve_device(wanted, lambda sentence: typer.echo(sentence, err=True))
 
 
 def _console(*, stderr: bool) -> Console:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,9 @@ __all__ = ["DeviceError", "Outcome", "cores", "measure_study", "resolve_device",
 
 FEWEST_ENVS_FOR_WORKERS = 8
 """With fewer environments, handing actions to other processes costs more than it saves."""
+
+GPU_SIGNS = ("nvidia-smi", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Torch is asked where there is one of these: NVIDIA's tool, which containers may lack, its driver, AMD's, Windows'."""
 
 
 class DeviceError(Exception):
@@ -55,17 +58,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def resolve_device(wanted: str) -> str:
-    """``cpu`` or ``cuda``; ``auto`` takes the GPU where there is one. Raises :class:`DeviceError`, never falls back."""
+def resolve_device(wanted: str, warn: Callable[[str], None] = lambda sentence: None) -> str:
+    """``cpu`` or ``cuda``; ``auto`` takes the GPU where there is one, and tells ``warn`` of one that it cannot take.
+
+    Raises :class:`DeviceError`, never falls back from what was asked for.
+    """
     if wanted not in ("auto", "cpu", "cuda"):
         raise DeviceError(f"unknown device {wanted!r}; expected auto, cpu or cuda")
-    if wanted == "cpu" or (wanted == "auto" and shutil.which("nvidia-smi") is None):
+    sign = next((sign for sign in GPU_SIGNS if shutil.which(sign) or os.path.exists(sign)), None)
+    if wanted == "cpu" or (wanted == "auto" and sign is None):
         return "cpu"
     # torch answers in a process of its own: this room never imports it
     question = "import torch; raise SystemExit(0 if torch.cuda.is_available() else 1)"
     found = subprocess.run([sys.executable, "-P", "-c", question], capture_output=True, check=False).returncode == 0
     if not found and wanted == "cuda":
         raise DeviceError("device 'cuda' was asked for, but torch finds no GPU it can use; use --device cpu or auto")
+    if not found and os.environ.get("CUDA_VISIBLE_DEVICES") != "":  # empty: somebody hides them
+        warn(
+            f"warning: there is {sign}, but torch finds no GPU it can use (a CPU build, or a driver that fails?); "
+            "the cells run on the CPU. --device cuda makes that an error, --device cpu says that it is meant"
+        )
     return "cuda" if found else "cpu"
 
 

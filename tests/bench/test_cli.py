@@ -18,6 +18,7 @@ import pytest
 
 from m3po.bench import cli as module
 from m3po.bench.checkpoints import Checkpoints
+from m3po.bench.experiment import resolve_device
 from m3po.bench.launch import brief
 from m3po.bench.study import StudyFolder, build_study
 from suites.catalog import load_suite
@@ -334,6 +335,23 @@ def test_a_missing_gpu_is_an_error_and_never_a_silent_cpu(
     assert code == 2
     assert "torch finds no GPU" in err
     assert not (tmp_path / "results").exists(), "refused before the first cell"
+
+
+def test_auto_takes_a_gpu_wherever_there_is_one_and_says_where_it_cannot(
+    call: Call, plugin: Path, write_suite: WriteSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver = tmp_path / "nvidiactl"
+    driver.touch()
+    monkeypatch.setattr("m3po.bench.experiment.GPU_SIGNS", ("no-such-tool", str(driver)))
+    (plugin / "torch.py").write_text("class cuda:\n    is_available = staticmethod(lambda: True)\n")
+    assert resolve_device("auto") == "cuda", "as in a container without nvidia-smi"
+    (plugin / "torch.py").write_text("class cuda:\n    is_available = staticmethod(lambda: False)\n")
+    code, _, err = call("run", write_suite(budget="{env_steps: 8, num_envs: 4}"), "--no-report")
+    assert code == 0
+    assert "torch finds no GPU it can use" in err
+    assert "--device cuda makes that an error" in err
+    assert call("run", write_suite(budget="{env_steps: 8, num_envs: 4}"), "--no-report", "--device", "cpu")[2] == ""
 
 
 def test_everything_can_be_shown(call: Call, write_suite: WriteSuite) -> None:
