@@ -23,7 +23,7 @@ import pytest
 from m3po.bench import run, session
 from m3po.bench.checkpoints import Checkpoints
 from m3po.bench.evaluate import Evaluator
-from m3po.bench.launch.local import LocalLauncher
+from m3po.bench.launch.local import LocalJob, LocalLauncher
 from m3po.bench.run import OUT_OF_SPACE, run_cell
 from m3po.bench.session import Progress, StopRequest
 from m3po.bench.store import CellFolder, StoreError
@@ -536,6 +536,30 @@ def test_a_supervised_worker_stops_when_it_is_told_to_and_a_signal_beside_it_is_
     kept = Checkpoints(folder.path / "checkpoints").newest()
     assert kept is not None
     assert kept.env_step == status.env_step > 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux tells a process's environment")
+def test_several_gpus_are_dealt_out(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    cells = [make_cell(name, budget="{env_steps: 1_000_000, num_envs: 4}") for name in ("a", "b", "c", "d", "e")]
+
+    def seen(job: LocalJob) -> str:
+        environment = Path(f"/proc/{job.process.pid}/environ").read_bytes().split(b"\0")
+        return next(line.decode() for line in environment if line.startswith(b"CUDA_VISIBLE_DEVICES="))[-3:]
+
+    jobs: list[LocalJob] = []
+    launcher = LocalLauncher(5, "cuda")
+    try:
+        jobs += [launcher.start(cell) for cell in cells[:3]]
+        assert [seen(job) for job in jobs] == ["S=3", "S=5", "S=3"]
+        jobs[1].kill()
+        jobs += [launcher.start(cells[3])]
+        assert seen(jobs[3]) == "S=5", "what has ended holds none"
+        jobs += [LocalLauncher(1, "cpu").start(cells[4])]
+        assert seen(jobs[4]) == "3,5"
+    finally:
+        for job in jobs:
+            job.kill()
 
 
 def test_a_worker_told_to_stop_while_it_starts_does_not_begin(make_cell: MakeCell) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from m3po.bench.store import CellFolder, explained
 
@@ -22,6 +22,8 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
 """For glibc: what tensors free serves the next ones, instead of going back to the system page by page."""
+
+GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,15 @@ class LocalJob:
 
 @dataclass(frozen=True)
 class LocalLauncher:
-    """Runs at most ``slots`` cells at once; each may use ``env_processes`` processes for its environments."""
+    """Runs at most ``slots`` cells at once; each may use ``env_processes`` processes for its environments.
+
+    Of several GPUs that ``CUDA_VISIBLE_DEVICES`` names, as a cluster sets it, each cell gets the one with fewest cells.
+    """
 
     slots: int
     device: str = "cpu"
     env_processes: int = 1
+    _dealt: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list, init=False)
 
     def start(self, folder: CellFolder) -> LocalJob:
         """Start a worker; what it prints is appended to the cell's log. Raises :class:`StoreError`."""
@@ -79,7 +85,17 @@ class LocalLauncher:
                 stdin=subprocess.PIPE,  # a word on it asks the worker to stop; its end tells that we died
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **ONE_THREAD, **KEEP_MEMORY},
+                env={**os.environ, **ONE_THREAD, **KEEP_MEMORY, **(gpu := self._gpu())},
                 start_new_session=True,
             )
+        self._dealt.extend((name, process) for name in gpu.values())
         return LocalJob(process)
+
+    def _gpu(self) -> dict[str, str]:
+        """The one GPU a cell shall see; agents take the first."""
+        names = [name for name in os.environ.get(GPUS, "").split(",") if name.strip()]
+        if self.device == "cpu" or len(names) < 2:
+            return {}
+        self._dealt[:] = [(name, process) for name, process in self._dealt if process.returncode is None]
+        busy = [name for name, _ in self._dealt]
+        return {GPUS: min(names, key=busy.count)}
