@@ -188,8 +188,9 @@ def _uneven_steps(results: Results, scores: Mapping[str, AgentScores]) -> list[s
     last = last[last.index.get_level_values("cell").isin(done)]
     spread = last.groupby(["agent", "task"]).agg(["min", "max"])
     uneven = sorted({str(index[0]) for index in spread.index[spread["min"] != spread["max"]]})
+    there = ", on the straight line between a run's evaluations" if results.tabular else ""
     return found + [
-        f"Finished runs of {agent} end at different steps; the least of them is scored." for agent in uneven
+        f"Finished runs of {agent} end at different steps; the least of them is scored{there}." for agent in uneven
     ]
 
 

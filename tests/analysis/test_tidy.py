@@ -55,6 +55,17 @@ def test_the_rows_of_one_evaluation_are_its_episodes() -> None:
     np.testing.assert_allclose(summarise(results).scores["b"].final[0], [0.11, 0.11])  # means of 100 and 120
 
 
+def test_runs_that_end_a_few_steps_apart_are_scored_where_their_curves_are() -> None:
+    """Not at the evaluation before, which may be the one before training."""
+    frame = table()
+    frame["env_step"] += (frame["env_step"] > 0) * frame["seed"]  # seeds end at 100, 101 and 102
+    summary = summarise(from_frame(frame, bounds=(0, 1000)))
+    scores = summary.scores["b"]
+    np.testing.assert_allclose(scores.final, scores.curves[..., -1])
+    np.testing.assert_allclose(scores.final[:, 0], [0.1, 0.2, 0.3], atol=0.002)
+    assert any("the least of them is scored, on the straight line" in note for note in summary.notes)
+
+
 def test_bounds_may_differ_from_task_to_task() -> None:
     frame = table(low=0.0, high=1000.0)
     frame.loc[frame["task"] == "u", ["low", "high"]] = 100.0, 600.0
