@@ -43,7 +43,14 @@ def _why(cell: Cell, absent: list[str]) -> str:
 
 def notes(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
     """Short sentences for the reader of a report; empty when the study is complete and even."""
-    found = [*_cells(results), *_agents(results, scores), *_mixtures(results), *_versions(results), *_machines(results)]
+    found = [
+        *_averaged(results),
+        *_cells(results),
+        *_agents(results, scores),
+        *_mixtures(results),
+        *_versions(results),
+        *_machines(results),
+    ]
     if results.superseded:
         count = len(results.superseded)
         found.append(f"{_count(count, 'cell')} no longer in the suite left out: {_listed(results.superseded)}.")
@@ -106,6 +113,17 @@ def _unless(found: object, what: str) -> str:
 def unread(damaged: Sequence[str]) -> list[str]:
     """That files beside the scores are left out; nothing when there are none."""
     return [f"No score rests on them, but damaged files are not drawn: {_listed(damaged)}."] if damaged else []
+
+
+def _averaged(results: Results) -> list[str]:
+    """A column of steps that was not recognised would make a mean over training of a final score."""
+    rows = results.evaluations["episodes"].max()
+    if not results.tabular or results.evaluations["env_step"].any() or rows < 2:
+        return []
+    return [
+        f"The table has no column env_step: up to {rows:g} rows of a run were taken for episodes of one evaluation, and "
+        "their mean for its final score. If they are points of a learning curve, name that column env_step."
+    ]
 
 
 def _cells(results: Results) -> list[str]:

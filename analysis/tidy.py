@@ -22,7 +22,8 @@ SCORE_COLUMNS = ("score", "return", "success_any", "success_last", "success")
 
 _ALIASES = {
     "algorithm": "agent", "algo": "agent", "method": "agent", "env": "task", "environment": "task", "env_id": "task",
-    "step": "env_step", "steps": "env_step", "global_step": "env_step",
+    "step": "env_step", "steps": "env_step", "global_step": "env_step", "env_steps": "env_step",
+    "timestep": "env_step", "timesteps": "env_step", "total_timesteps": "env_step", "num_timesteps": "env_step",
 }  # fmt: skip
 """What other tools call the columns."""
 

@@ -84,6 +84,14 @@ def test_final_scores_need_no_steps(draw_only: DrawOnly) -> None:
     assert report.splitlines()[0] == f"# {summary.results.study.suite}", "a table has no version"
 
 
+def test_points_of_a_curve_without_their_steps_are_told() -> None:
+    """A column of another name is not read, and a mean over training would pass for a final score."""
+    notes = summarise(from_frame(table().rename(columns={"env_step": "frame"}), bounds=(0, 1000))).notes
+    assert notes[0].startswith("The table has no column env_step: up to 2 rows of a run were taken for episodes")
+    named = from_frame(table().rename(columns={"env_step": "total_timesteps"}), bounds=(0, 1000))
+    assert named.study.env_steps == 100
+
+
 def test_whole_runs_are_drawn_where_one_agent_has_all_tasks() -> None:
     """In run r task t has r and task u has 2 − r, so that whole runs all have the mean 1: no width at all."""
     frame = pd.DataFrame(
