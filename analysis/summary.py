@@ -195,7 +195,11 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     found = {agent: agent_scores(results, agent, env_step) for agent in results.study.agents}
     scores = {agent: of for agent, of in found.items() if of.num_tasks}
     complete = {agent: of for agent, of in scores.items() if of.num_tasks == len(of.tasks)}
-    curves = {agent: efficiency.curve(of, whole_runs=joint) for agent, of in complete.items() if of.steps.size}
+    curves = {
+        agent: efficiency.curve(of, whole_runs=joint)
+        for agent, of in complete.items()
+        if of.steps.size and _on_the_way(results)
+    }
     along = {axis: {agent: agent_scores(results, agent, env_step, axis=axis) for agent in scores} for axis in AXES[1:]}
     other_axes = _other_axes(along, joint)
     thresholds = _thresholds(scores)
@@ -243,6 +247,11 @@ def summarise(results: Results, env_step: int | None = None) -> Summary:
     )
 
 
+def _on_the_way(results: Results) -> bool:
+    """Whether there are environment steps to draw scores against; a table may hold final scores alone."""
+    return not results.tabular or bool(results.evaluations["env_step"].any())
+
+
 MOST_THRESHOLDS = 1000
 """Thresholds of a profile, about: where scores lie far above 1 its steps are wider."""
 
@@ -278,7 +287,7 @@ def _by_task(results: Results, by_axis: dict[str, dict[str, AgentScores]]) -> tu
             curves = {agent: curve for agent, curve in found.items() if curve is not None}
             if len(results.study.tasks) > 1:
                 ratios += efficiency.speedups(curves, axis=axis, task=task.name)
-            if axis == "env_step":
+            if axis == "env_step" and _on_the_way(results):
                 task_curves += [TaskCurve(a, task, of.steps, _raw_band(task, of.band)) for a, of in curves.items()]
     return task_curves, ratios
 

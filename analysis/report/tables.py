@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.published import PublishedCurve
 from analysis.report import efficiency_tables, setup_tables
 from analysis.report.markup import About, Table
-from analysis.scores import Array
+from analysis.scores import AgentScores, Array
 from analysis.seeds import NUMBERS, Separation
 from analysis.stats import Estimate
 from analysis.summary import Summary, TaskScore
@@ -24,12 +24,16 @@ def aggregates(summary: Summary) -> Table:
                 {"agent": agent, "metric": metric, **_columns(value), "runs": num_runs(of.final), "tasks": of.num_tasks}
             )
         shown = [interval(value, 3) for value in metrics.values()]
-        rows.append((agent, *shown, runs_text(of.runs_per_task), _of(of.num_tasks, len(of.tasks)), of.scored_at))
+        rows.append((agent, *shown, runs_text(of.runs_per_task), _of(of.num_tasks, len(of.tasks)), _at(summary, of)))
     header = ("Agent", "IQM", "Median", "Mean", "Optimality gap", "Runs", "Tasks", "At step")
     caption = (
         f"Normalised scores over all runs and tasks with {INTERVAL} intervals. The optimality gap is better when lower."
     )
     return Table("aggregates", caption, pd.DataFrame(records), header, tuple(rows))
+
+
+def _at(summary: Summary, of: AgentScores) -> str:
+    return "" if summary.results.tabular and not of.env_step else of.scored_at
 
 
 def per_task(summary: Summary) -> Table:

@@ -79,7 +79,11 @@ def test_final_scores_need_no_steps(draw_only: DrawOnly) -> None:
     summary = summarise(from_frame(final, bounds=(0, 1000)))
     assert summary.aggregates["a"]["mean"].estimate == pytest.approx(0.25)
     assert not summary.speedups
+    assert not summary.curves
+    assert not summary.task_curves
     report = render(summary)["report.md"].decode()
+    assert "Sample efficiency" not in report
+    assert "against environment steps" not in report
     assert "as given, without environment steps" in report
     assert report.splitlines()[0] == f"# {summary.results.study.suite}", "a table has no version"
 
