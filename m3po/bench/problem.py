@@ -56,9 +56,9 @@ class Problem:
         space = _space(suite, agent, agent_type)
         if not space:
             raise SuiteError(
-                f"{loaded.path}: agent {agent!r} names nothing to search; add for example "
-                f"tune: {{{agent}: {{learning_rate: {{low: 1e-5, high: 1e-2, log: true}}}}}}, or {FILE} beside its "
-                "configuration; or name other agents with --agent"
+                f"{loaded.path}: agent {agent!r} names nothing to search; add tune: {{{agent}: {{FIELD: {{low: 1e-5, "
+                f"high: 1e-2, log: true}}}}}} with fields of its own (m3po-bench show agent {agent_type}), or {FILE} "
+                "beside its configuration; or name other agents with --agent"
             )
         if swept := sorted({f"agents.{agent}.{name}" for name in space} & set(suite.sweep)):
             raise SuiteError(
@@ -189,6 +189,13 @@ def claim(folder: Path, problem: Problem, storage: Literal["journal", "database"
 def label(value: Any) -> Any:
     """A value as Optuna may store it: lists become text."""
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+
+
+def searchable(suite: Suite) -> tuple[str, ...]:
+    """Agents that name something to search; a floor such as ``random`` has nothing that could be set."""
+    return tuple(
+        agent for agent, values in suite.agents.items() if _space(suite, agent, str(values.get("agent", agent)))
+    )
 
 
 def _space(suite: Suite, agent: str, agent_type: str) -> Mapping[str, SearchSpace]:

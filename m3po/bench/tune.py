@@ -19,7 +19,7 @@ from rich.console import Console
 
 from m3po.bench.experiment import cores
 from m3po.bench.ledger import record
-from m3po.bench.problem import Problem
+from m3po.bench.problem import Problem, searchable
 from m3po.bench.search import Search
 from m3po.bench.store import StoreError, explained, write_text
 from m3po.bench.study import build_study, to_yaml
@@ -59,7 +59,8 @@ class Request:
         overrides: Sequence[str] = (),
         storage: str | None = None,
     ) -> Request:
-        """What the suite's section ``tuning`` asks for, with what is given beside it; no agents: all of the suite.
+        """What the suite's section ``tuning`` asks for, with what is given beside it; no agents: all that
+        name something to search.
 
         Raises :class:`SuiteError` where nothing says how long to search.
         """
@@ -71,9 +72,9 @@ class Request:
                 f"{loaded.path}: nothing says how long to search; give --trials, or in the suite "
                 "tuning: {trials: 20}, {total_env_steps: 1e6} or {hours: 8}"
             )
-        return cls(
-            loaded, tuple(dict.fromkeys(agents or loaded.suite.agents)), settings, source, tuple(overrides), storage
-        )
+        build_study(loaded)  # says what is wrong with the suite before agents are asked for their fields
+        asked = agents or searchable(loaded.suite) or loaded.suite.agents
+        return cls(loaded, tuple(dict.fromkeys(asked)), settings, source, tuple(overrides), storage)
 
     @property
     def name(self) -> str:

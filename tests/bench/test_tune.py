@@ -91,6 +91,16 @@ def test_tuning_writes_a_suite_that_loads(tune: Tune, write_suite: WriteSuite, t
         build_study(load_suite(str(path), ["seeds=[10000]"]))
 
 
+def test_an_agent_with_nothing_to_search_stays_as_it_is(tune: Tune, write_suite: WriteSuite, tmp_path: Path) -> None:
+    suite = write_suite(agents="{nudge: {}, random: {}}", seeds="1\ntuning: {trials: 1, env_steps: 40}")
+    answer = tune(suite, "--json")
+    assert json.loads(answer)["agents"].keys() == {"nudge"}
+    tuned = load_suite(str(tmp_path / json.loads(answer)["suite"])).suite
+    assert tuned.agents["random"] == {}
+    with pytest.raises(SuiteError, match="agent 'random' names nothing to search"):
+        tune(suite, "--agent", "random")
+
+
 def test_all_agents_get_the_same_budget_and_one_suite(tune: Tune, write_suite: WriteSuite, tmp_path: Path) -> None:
     suite = write_suite(
         agents="{nudge: {}, bold: {agent: nudge, preset: bold}}",
