@@ -21,6 +21,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 MAX_NODES = 20_000
 """A document that expands to more values than this is refused: aliases of aliases grow without bound."""
 
+_SHOWN = 60
 _TAG = "tag:yaml.org,2002:"
 _NUMBERS = {_TAG + "int", _TAG + "float", _TAG + "bool", _TAG + "null"}
 # Dates have no use in a suite; what looks like one is text.
@@ -191,7 +192,10 @@ def _place(file: str, node: Node) -> str:
 def _kind(node: Node) -> str:
     if isinstance(node, SequenceNode):
         return "a list"
-    return "a mapping" if isinstance(node, MappingNode) else f"the single value {node.value!r}"
+    if isinstance(node, MappingNode):
+        return "a mapping"
+    value = str(node.value)  # all of a file that is no YAML, such as a table, is one value
+    return f"the single value {value if len(value) <= _SHOWN else value[: _SHOWN - 3] + '...'!r}"
 
 
 def _short(tag: Any) -> str:

@@ -156,7 +156,8 @@ def report(
         default = Path(source).with_name(f"{table.study.suite}-report")
         path = write_summary(summarise(table), default if out is None else out)
     elif (low, high, score, joint) != (None, None, None, False):
-        raise typer.BadParameter(f"--low, --high, --score and --joint are for a CSV table, which {source} is not")
+        why = ": there is no such file" if ".csv" in Path(source).suffixes else ", by its name (.csv)"
+        raise typer.BadParameter(f"--low, --high, --score and --joint are for a CSV table, which {source} is not{why}")
     elif os.path.isfile(Path(source) / tuning.LEDGER):
         path = write_report(search_report.write, Path(source), out)
     else:

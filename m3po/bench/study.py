@@ -381,6 +381,9 @@ def find_study(source: str, results: Path) -> StudyFolder:
     """
     path = Path(source)
     if not os.path.isdir(path):  # unlike Path's, false for what cannot be a path
+        if ".csv" in path.suffixes:
+            there = "a table, which only m3po-bench report reads" if os.path.isfile(path) else "no such file"
+            raise StoreError(f"{source}: {there}; {_studies_in(results)}")
         if not os.path.isfile(path) and source not in shipped_suites():
             match = nearest(source, shipped_suites())
             hint = f" (nearest: {match!r})" if match else ""

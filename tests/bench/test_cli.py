@@ -417,6 +417,7 @@ def test_a_table_from_elsewhere_is_reported_beside_it(
         (("mine.csv",), "normalised to 0 and to 1 is missing"),
         (("mine.csv", "--low", "0", "--high", "1", "--score", "retrun"), "expected a column retrun"),
         (("quick", "--low", "0"), "are for a CSV table, which quick is not"),
+        (("mien.csv", "--low", "0", "--high", "1"), "which mien.csv is not: there is no such file"),
     ],
 )
 def test_what_is_wrong_with_a_table_or_its_options_is_said(
@@ -427,6 +428,15 @@ def test_what_is_wrong_with_a_table_or_its_options_is_said(
     assert code == 2
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_table_is_no_study(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "mine.csv").write_text("agent,task,seed,return\n" + "a,t,0,1\n" * 1000)
+    code, _, error = call("compare", "mine.csv", "mine.csv")
+    assert (code, len(error) < 200) == (2, True), error
+    assert "mine.csv: a table, which only m3po-bench report reads" in error
+    code, _, error = call("validate", "mine.csv")
+    assert (code, len(error) < 200) == (2, True), error
 
 
 def test_two_studies_are_compared(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
