@@ -24,6 +24,9 @@ _EXPECTED = {
 }
 
 
+_NAMED_ID = "; a gymnasium id with '/' goes into the group's options: names: [mine], options: {id: namespace/Name-v0}"
+
+
 def validate(values: dict[str, Any]) -> Suite | list[tuple[KeyPath, str]]:
     """The suite that ``values`` describe, or every fault of its form."""
     try:
@@ -69,7 +72,8 @@ def _faults(errors: list[ErrorDetails], values: dict[str, Any]) -> Iterator[tupl
         elif error["type"] == "extra_forbidden":
             yield path, unknown("key", str(path[-1]), known_keys(path[:-1]) or ())
         else:
-            yield path, f"{'.'.join(map(str, path))}: found {_shown(value)}; expected {_expected(error, value)}"
+            hint = _NAMED_ID if "names" in path and "/" in str(value) else ""
+            yield path, f"{'.'.join(map(str, path))}: found {_shown(value)}; expected {_expected(error, value)}{hint}"
 
 
 def _locate(location: tuple[int | str, ...], values: Any) -> tuple[KeyPath, Any] | None:

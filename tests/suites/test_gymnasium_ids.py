@@ -251,6 +251,7 @@ def test_a_suite_file_is_enough(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
+        ("[moon]", "[my/Moon-v0]", "beginning with a letter or digit; a gymnasium id with '/' goes into the group's"),
         ("Reacher-v5", "CartPole-v1", "ids.yaml:5:46: gymnasium task 'CartPole-v1': found discrete actions"),
         ("Reacher-v5", "Reacher-v55", "ids.yaml:5:46: unknown gymnasium id 'Reacher-v55'; nearest: 'Reacher-v5'"),
         ("id: Pendulum-v1", "id: 'os:Pendulum-v1'", "would import a module"),
