@@ -178,16 +178,17 @@ def notes(agents: Sequence[str], tuned: Sequence[Tuned]) -> list[str]:
         return []
     budgets = ", ".join(f"{of.agent} {of.trials} trials ({of.env_steps:,} environment steps)" for of in tuned)
     untuned = [agent for agent in agents if agent not in {of.agent for of in tuned}]
+    found = []
     if untuned:
-        return [
+        found = [
             f"Not every agent was tuned, which favours those that were: {budgets}; not tuned: {', '.join(untuned)}."
         ]
     if _alike([of.env_steps for of in tuned]):
-        return []
+        return found
     spent: dict[str, list[float]] = {"trials": [of.trials for of in tuned], "hours": [of.hours for of in tuned]}
     same = [name for name, amounts in spent.items() if _alike(amounts)]
     told = f"as many {' and '.join(same)}, but unequal environment steps" if same else "unequal budgets"
-    return [f"Agents were tuned with {told}, which favours those with more: {budgets}."]
+    return [*found, f"Agents were tuned with {told}, which favours those with more: {budgets}."]
 
 
 def _alike(amounts: Sequence[float]) -> bool:

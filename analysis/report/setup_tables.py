@@ -52,7 +52,8 @@ def tuning(summary: Summary) -> Table:
     """What finding the agents' values took, and what it brought."""
     records = [
         {
-            "agent": of.agent, "suite": of.suite, "trials": of.trials, "env_steps": of.env_steps, "hours": of.hours,
+            "agent": of.agent, "suite": of.suite, "trials": of.trials, "measured": len(of.scores),
+            "env_steps": of.env_steps, "hours": of.hours,
             "default": of.default, "best": max(of.scores, default=None),
             "expected_best_of_one": float(np.mean(of.scores)) if of.scores else None,
         }
@@ -60,15 +61,18 @@ def tuning(summary: Summary) -> Table:
     ]  # fmt: skip
     rows = tuple(
         (
-            str(r["agent"]), str(r["suite"]), f"{r['trials']}", f"{r['env_steps']:,}", f"{r['hours']:.2f} h",
+            str(r["agent"]), str(r["suite"]),
+            f"{r['trials']}" + (f", {r['measured']} measured whole" if r["measured"] != r["trials"] else ""),
+            f"{r['env_steps']:,}", f"{r['hours']:.2f} h",
             *("unknown" if r[key] is None else f"{r[key]:.3f}" for key in ("default", "best", "expected_best_of_one")),
         )
         for r in records
     )  # fmt: skip
     header = ("Agent", "Tuned in suite", "Trials", "Environment steps", "Training", "As it stood", "Best", "Mean")
     caption = (
-        "What tuning took, and its scores: of the configuration as it stood, of the best, and the mean over all "
-        "trials. They are of tuning's own seeds, and the best of many is a little lucky there."
+        "What tuning took, and its scores: of the configuration as it stood, of the best, and the mean over "
+        "the trials that were measured whole. They are of tuning's own seeds, and the best of many is a little lucky "
+        "there."
     )
     return Table("tuning", caption, pd.DataFrame(records), header, rows, 2)
 

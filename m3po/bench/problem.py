@@ -123,6 +123,18 @@ class Problem:
         found = {name: getattr(config, name) for name in self.space}
         return {name: value for name, value in found.items() if _contains(self.space[name], value)}
 
+    def hopeless(self) -> list[tuple[str, Any, str]]:
+        """Choices and ends of ranges that cannot work while everything else is as it stands, and why not."""
+        found = []
+        for name, space in self.space.items():
+            ends = (space.low, space.high) if space.choices is None else space.choices
+            for value in (int(end) if space.integer and end is not None else end for end in ends):
+                try:
+                    self.cells({name: value})
+                except ValueError as error:
+                    found.append((name, value, str(error)))
+        return found
+
     @property
     def num_cells(self) -> int:
         """Cells of one trial."""

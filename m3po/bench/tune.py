@@ -213,6 +213,12 @@ def _search(
             f"warning: {problem.agent}: the space leaves out {', '.join(outside)} as it stands: "
             "trial 1 has it, and no other trial can"
         )
+    for name, value, fault in problem.hopeless():
+        console.print(
+            f"warning: {problem.agent}: {name}={value} cannot work with everything else as it stands ({fault}); each "
+            "trial that draws it is spent on nothing: leave it out under tune, or change what stands beside it",
+            markup=False,
+        )
     folder = tuning_folder(results, problem.suite.name, problem.agent)
     with explained("create", folder):
         folder.mkdir(parents=True, exist_ok=True)

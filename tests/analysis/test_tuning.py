@@ -103,6 +103,11 @@ def test_unequal_tuning_is_said() -> None:
     )
     (missing,) = notes(("ppo", "m3po"), (ppo,))
     assert "not tuned: m3po" in missing
+    both = notes(("ppo", "m3po", "random"), (ppo, _tuned("m3po", 16, 400, 4.0)))
+    assert [note.split(",")[0] for note in both] == [
+        "Not every agent was tuned",
+        "Agents were tuned with as many trials",
+    ]
     (unequal,) = notes(("ppo", "m3po"), (ppo, _tuned("m3po", 32, 4000, 4.0)))
     assert "unequal budgets" in unequal
     assert notes(("ppo", "m3po"), (ppo, _tuned("m3po", 4, 950, 9.0))) == [], "as many environment steps each"

@@ -295,6 +295,7 @@ def test_a_trial_that_cannot_work_counts_and_says_why(tune: Tune, write_suite: W
     assert states == ["done", "cannot work: batch (64) is above the 4 environments"]
     told = " ".join(tune(suite, "--agent", "nudge", "--trials", 2, "--env-steps", 40).split())
     assert "warning: nudge: the space leaves out batch as it stands: trial 1 has it, and no other trial can" in told
+    assert "warning: nudge: batch=64 cannot work with everything else as it stands (batch (64) is above the 4" in told
 
 
 SUITE_WITH_TUNE = """\

@@ -103,6 +103,7 @@ def test_a_studys_report_prints_what_tuning_took(tmp_path: Path, draw_only: Draw
         "agent": "ppo",
         "suite": "quick",
         "trials": 3,
+        "measured": 3,
         "env_steps": 1200,
         "hours": 0.25,
         "default": 0.3,
