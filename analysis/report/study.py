@@ -46,8 +46,8 @@ FIGURES = {
     "has one for all: not to be compared with it.",
     "tuning": "Expected best score of n trials of tuning drawn from those seen (Dodge et al. 2019), on tuning's "
     "own seeds.",
-    "training_metrics": "What agents log of their training, without counters: the "
-    f"{diagnostic_figures.MOST_METRICS} metrics that most agents log, as means over an agent's cells "
+    "training_metrics": "What agents log of their training, without counters: at most "
+    f"{diagnostic_figures.MOST_METRICS} metrics, those that most agents log, as means over an agent's cells "
     "as far as every finished one goes.",
     "diagnostics": "What agents diagnose at evaluations, as means over seeds as far as every finished run goes.",
     "horizon_diagnostics": "What agents diagnose of predictions some steps ahead, as training goes on (light to dark), "

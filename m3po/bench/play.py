@@ -95,7 +95,10 @@ def playable(
             if not tasks or task in tasks:
                 found.setdefault((entry.agent, task, entry.seed if seeds else 0), (entry, task))
     if not found:
-        raise StoreError(f"{folder.path}: no cell that was asked for has a checkpoint yet; run the study first")
+        raise StoreError(
+            f"{folder.path}: no cell that was asked for has a checkpoint; run the study first (of a packed one, whose "
+            "cells are done, use the folder it was packed from)"
+        )
     return list(found.values())
 
 

@@ -117,4 +117,9 @@ def _trained(folder: CellFolder, cell: Cell, device: str) -> tuple[Agent, int]:
         except FileNotFoundError:
             if not again:
                 raise
+    if folder.status().state == "done":  # run would leave it alone
+        raise StoreError(
+            f"{folder.path}: the cell is done, but its checkpoints are not here (a packed study is without them); take "
+            "the folder it was packed from, or delete this one and run the study again"
+        )
     raise StoreError(f"{folder.path}: the cell has no checkpoint yet; run it first")

@@ -140,7 +140,7 @@ def test_what_can_be_played_is_what_was_asked_for(trained: Trained) -> None:
         playable(folder, ["nugde"], [], [])
     with pytest.raises(SuiteError, match="unknown task 'toy-raech'; nearest: 'toy-reach'"):
         playable(folder, [], ["toy-raech"], [])
-    with pytest.raises(StoreError, match="no cell that was asked for has a checkpoint yet"):
+    with pytest.raises(StoreError, match="no cell that was asked for has a checkpoint; run the study"):
         playable(folder, [], [], [7])
 
 

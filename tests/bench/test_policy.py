@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,13 @@ def test_of_several_tasks_one_is_named_and_padding_is_not_seen(make_cell: MakeCe
             ValueError, match=rf"{name}: an observation has shape \(9,\), expected \({len(observation)},\)"
         ):
             policy(np.zeros(9))
+
+
+def test_a_finished_cell_without_its_checkpoints_is_told_apart(trained: CellFolder) -> None:
+    """As in a packed study: to run it, which leaves finished cells alone, would not help."""
+    shutil.rmtree(trained.path / "checkpoints")
+    with pytest.raises(StoreError, match="the cell is done, but its checkpoints are not here"):
+        load_policy(trained.path)
 
 
 def test_what_has_learned_nothing_is_no_policy(make_cell: MakeCell, tmp_path: Path) -> None:
