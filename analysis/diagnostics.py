@@ -160,7 +160,7 @@ def _gathered(
     for agent in results.study.agents if path else ():
         told_by: list[tuple[Cell, pd.DataFrame]] = []
         for cell in results.cells:
-            if path and cell.agent == agent and cell.counts:
+            if path and cell.agent == agent and cell.counts and not cell.table:
                 try:
                     rows = list(rows_of(path / cell.id, cell, results.study))
                 except ResultsError as error:

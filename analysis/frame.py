@@ -89,6 +89,8 @@ class Cell:
     """Numbers that training moves, where the agent says."""
     incomplete: int = 0
     """(task, env_step) evaluations left out because episodes are missing."""
+    table: str = ""
+    """The table it stands in, where it is none of the study's own (:func:`analysis.tidy.beside`)."""
 
     @property
     def counts(self) -> bool:
@@ -116,6 +118,11 @@ class Results:
     def by_agent(self) -> dict[str, pd.DataFrame]:
         """The evaluations of each agent that has some."""
         return {str(agent): rows for agent, rows in self.evaluations.groupby("agent", sort=False)}
+
+    @cached_property
+    def tables(self) -> dict[str, str]:
+        """Agents that stand beside the study's own, and the table each is from."""
+        return {cell.agent: cell.table for cell in self.cells if cell.table}
 
     @property
     def tabular(self) -> bool:

@@ -45,6 +45,7 @@ def notes(results: Results, scores: Mapping[str, AgentScores]) -> list[str]:
     """Short sentences for the reader of a report; empty when the study is complete and even."""
     found = [
         *_averaged(results),
+        *_beside(results),
         *_cells(results),
         *_agents(results, scores),
         *_mixtures(results),
@@ -93,6 +94,8 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
               "Agents are scored at different environment steps."),
         Check(not mixed, " ".join(mixed) or (
               "How agents were configured, trained and evaluated is not known." if results.tabular else
+              f"How {_listed(results.tables)} was configured, trained and evaluated is not known."
+              if results.tables else
               "Every agent has one configuration, one budget and one way of evaluation.")),
         Check(len(commits) < 2 and not agents and not unrecorded, unrecorded or " ".join(agents) or (
               "One version of the code." if len(commits) == 1 else
@@ -121,8 +124,16 @@ def _averaged(results: Results) -> list[str]:
     if not results.tabular or results.evaluations["env_step"].any() or rows < 2:
         return []
     return [
-        f"The table has no column env_step: up to {rows:g} rows of a run were taken for episodes of one evaluation, and "
-        "their mean for its final score. If they are points of a learning curve, name that column env_step."
+        f"The table has no column env_step: up to {rows:g} rows of a run were taken for episodes of one evaluation, "
+        "and their mean for its final score. If they are points of a learning curve, name that column env_step."
+    ]
+
+
+def _beside(results: Results) -> list[str]:
+    """That some agents are not the study's own."""
+    return [
+        f"{agent} is from {table}: that it was measured as the study's agents were is not known, only assumed."
+        for agent, table in results.tables.items()
     ]
 
 

@@ -30,11 +30,10 @@ Array = NDArray[np.float64]
 class AgentScores:
     """All normalised scores of one agent.
 
-    ``final`` ``[R, K]`` is the score of the last evaluation at or before ``final_steps[task]`` (in a table, whose runs
-    need not share a schedule, the value of the curve there); ``curves``
-    ``[R, K, P]`` is linear between evaluations, at the environment steps ``steps`` ``[P]``, for the same runs, as far
-    as every task goes. A diverged run scores 0 from its divergence on. Along another axis, steps stand for gradient
-    updates or seconds.
+    ``final`` ``[R, K]`` is the score of the last evaluation at or before ``final_steps[task]`` (of a table, whose runs
+    need not share a schedule, the value of the curve there); ``curves`` ``[R, K, P]`` is linear between evaluations, at
+    the environment steps ``steps`` ``[P]``, for the same runs, as far as every task goes. A diverged run scores 0 from
+    its divergence on. Along another axis, steps stand for gradient updates or seconds.
     """
 
     agent: str
@@ -166,8 +165,9 @@ def agent_scores(
     steps = _points(used, final_steps)
     final = np.full((len(row), len(column)), np.nan)
     curves = np.full((*final.shape, len(steps)), np.nan)
+    scheduled = not results.tabular and agent not in results.tables
     for (seed, task), run in used.items():
-        final[row[seed], column[task]] = run.at(np.array([float(final_steps[task])]), linear=results.tabular)[0]
+        final[row[seed], column[task]] = run.at(np.array([float(final_steps[task])]), linear=not scheduled)[0]
         curves[row[seed], column[task]] = run.at(steps, linear=True)
     return AgentScores(
         agent=agent,

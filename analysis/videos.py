@@ -38,7 +38,7 @@ def videos(results: Results) -> list[Video]:
 
 def _films(results: Results) -> Iterator[tuple[str, Path]]:
     for cell in results.cells:
-        if results.path is None or not cell.counts:
+        if results.path is None or not cell.counts or cell.table:
             continue
         for about in sorted((results.path / cell.id / "videos").glob("*.json")):
             film = about.with_suffix(".mp4")

@@ -63,6 +63,7 @@ def _training(summary: Summary) -> str:
     return (
         f"Each run takes {study.env_steps:,} environment steps, repeated actions counted; evaluations apart from "
         f"training score {_number(study.episodes, 'episode')} per task{held}, and final scores are those {at}."
+        + "".join(f" Scores of {agent} are those of {table}." for agent, table in summary.results.tables.items())
     )
 
 

@@ -135,12 +135,16 @@ def report(
     low: Annotated[float | None, typer.Option("--low", help="Of a table: the score that counts as 0.")] = None,
     high: Annotated[float | None, typer.Option("--high", help="Of a table: the score that counts as 1.")] = None,
     score: Annotated[str | None, typer.Option("--score", help="Of a table: the column with the score.")] = None,
+    beside: Annotated[
+        list[str] | None, typer.Option("--beside", help="A CSV table whose agents join those of the study.")
+    ] = None,
     joint: Annotated[bool, typer.Option("--joint", help="Of a table: one run is one agent on all tasks.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the report of a study, of a search in its folder ``tuning``, or of a table from elsewhere; print its path.
 
-    A table has the columns agent, task, seed, a score, and env_step for curves.
+    A table has the columns agent, task, seed, a score, and env_step for curves. With --beside the study's tasks and
+    protocols count, and the report lies beside the (first) table.
     """
     from analysis import tuning
     from analysis.report import search as search_report
@@ -152,9 +156,13 @@ def report(
         from analysis.summary import summarise
         from analysis.tidy import read_csv
 
+        if beside:
+            raise typer.BadParameter(f"--beside is for a study, and {source} is a table; put both tables into one")
         table = read_csv(Path(source), bounds=_bounds(low, high), score=score, joint=joint)
         default = Path(source).with_name(f"{table.study.suite}-report")
         path = write_summary(summarise(table), default if out is None else out)
+    elif beside and (low, high, joint) == (None, None, False):
+        path = _report_beside(find_study(source, results).path, [Path(table) for table in beside], score, out)
     elif (low, high, score, joint) != (None, None, None, False):
         why = ": there is no such file" if ".csv" in Path(source).suffixes else ", by its name (.csv)"
         raise typer.BadParameter(f"--low, --high, --score and --joint are for a CSV table, which {source} is not{why}")
@@ -356,6 +364,20 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from suites.errors import EnvError, SuiteError
 
     return (SuiteError, EnvError, RegistryError, StoreError, DeviceError, ResultsError)
+
+
+def _report_beside(study: Path, tables: Sequence[Path], score: str | None, out: Path | None) -> Path:
+    """Report the study with the agents of the tables beside its own; returns the page."""
+    from analysis.frame import load
+    from analysis.report.study import write_summary
+    from analysis.summary import summarise
+    from analysis.tidy import beside, read_frame
+
+    found = load(study)
+    for table in tables:
+        found = beside(found, read_frame(table), score=score, where=str(table))
+    default = tables[0].with_name(f"{tables[0].name.partition('.')[0]}-beside-{found.study.suite}")
+    return write_summary(summarise(found), default if out is None else out)
 
 
 def _study(suite: str, overrides: Sequence[str] | None) -> Study:

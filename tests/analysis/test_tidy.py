@@ -3,18 +3,21 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.frame import load
 from analysis.report import efficiency_tables
 from analysis.report.headline import speedup_sentences
 from analysis.report.study import document, render, write_summary
 from analysis.study import ResultsError
 from analysis.summary import summarise
-from analysis.tidy import from_frame, read_csv
+from analysis.tidy import beside, from_frame, read_csv
 from tests.analysis.conftest import DrawOnly
+from tests.analysis.synthetic import SUCCESS, Synthetic
 
 ROOT = Path(__file__).parents[2]
 
@@ -307,3 +310,74 @@ def test_the_documented_example_runs(
     # by hand: theirs ends at 600 + 60 = 660; mine has 9 per 1000 steps + 60, so 660 after 66,667 of 100,000 steps
     assert re.findall(r".* reaches .*", shown) == ["mine reaches theirs's 0.66 with 1.50x fewer steps"]
     assert (tmp_path / "mine-report" / "report.html").is_file()
+
+
+def elsewhere() -> pd.DataFrame:
+    """Two runs on the tasks of the synthetic study, of 10,000 steps, that go on to 12,000."""
+    steps = np.arange(0, 12_001, 4_000)
+    cartpole = pd.DataFrame({"task": "cartpole-swingup", "return": 0.05 * steps, "global_step": steps})
+    reach = pd.DataFrame({"task": "reach-v3", "success_any": steps / 16_000, "global_step": steps})
+    both = pd.concat([cartpole, reach])
+    return pd.concat([both.assign(agent="mine", seed=seed) for seed in (0, 7)], ignore_index=True)
+
+
+def test_agents_from_elsewhere_stand_beside_those_of_a_study(study: Synthetic, draw_only: DrawOnly) -> None:
+    draw_only("aggregates")
+    alone = summarise(load(study.folder))
+    both = summarise(beside(load(study.folder), elsewhere(), where="somewhere/theirs.csv"))
+    assert both.agents == (*alone.agents, "mine")
+    for agent in alone.agents:
+        np.testing.assert_array_equal(both.scores[agent].final, alone.scores[agent].final)
+    mine = both.scores["mine"]
+    # by hand: at 10,000 steps a return of 500 of 1000, and success in 10/16 of the episodes
+    np.testing.assert_allclose(mine.final, [[0.5, 0.625]] * 2)
+    assert (mine.seeds, set(mine.final_steps.values())) == ((0, 7), {10_000})
+    assert mine.steps.tolist() == [0, 4_000, 8_000, 10_000]
+    assert {pair.x for pair in both.improvements} == {*alone.agents, "mine"}
+    assert any(note.startswith("mine is from theirs.csv: that it was measured as") for note in both.notes)
+    report = render(both)["report.md"].decode()
+    assert "How mine was configured, trained and evaluated is not known." in report
+    assert "Scores of mine are those of theirs.csv." in report
+
+
+def test_the_column_of_scores_beside_a_study_may_be_named(study: Synthetic) -> None:
+    frame = elsewhere().drop(columns=["return", "success_any"]).assign(won=0.25)
+    found = beside(load(study.folder), frame, score="won")
+    np.testing.assert_allclose(summarise(found).scores["mine"].final, [[0.25 / 1000, 0.25]] * 2)
+
+
+def test_held_out_tasks_count_beside_a_joint_study(tmp_path: Path) -> None:
+    held = Synthetic(tmp_path, mode="joint", held_out=[("door-open-v3", SUCCESS)])
+    held.write()
+    frame = elsewhere()
+    frame = pd.concat([frame, frame[frame["task"] == "reach-v3"].assign(task="door-open-v3")], ignore_index=True)
+    summary = summarise(beside(load(held.folder), frame))
+    assert len({cell.id for cell in summary.results.cells if cell.agent == "mine"}) == 2
+    assert "mine" in {gap.agent for gap in summary.generalisation}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda frame: frame.replace("reach-v3", "raech-v3"),
+            "quick has no task 'raech-v3'; expected one of cartpole-",
+        ),
+        (lambda frame: frame.replace("mine", "ppo"), "quick has an agent 'ppo' too; give that of the table another"),
+        (lambda frame: frame.drop(columns="return"), "expected a column return or score with the scores of cartpole-"),
+        (lambda frame: frame.drop(columns="seed"), "expected one column 'seed'"),
+        (lambda frame: frame.assign(success_any="often"), "'score' in row 5 is often, expected a finite number"),
+    ],
+)
+def test_a_table_that_does_not_fit_beside_a_study_is_refused(study: Synthetic, change: Any, sentence: str) -> None:
+    with pytest.raises(ResultsError) as error:
+        beside(load(study.folder), change(elsewhere()), where="mine.csv")
+    assert str(error.value).startswith("mine.csv: ")
+    assert sentence in str(error.value)
+
+
+def test_nothing_stands_beside_a_sweep(study: Synthetic) -> None:
+    points = [{"agent": agent, "base": "m3po", "value": value} for value, agent in enumerate(study.agents)]
+    study.write_study(sweep={"key": "rate", "points": points})
+    with pytest.raises(ResultsError, match="cannot stand beside quick, whose agents are those of a sweep"):
+        beside(load(study.folder), elsewhere())

@@ -439,6 +439,24 @@ def test_a_table_is_no_study(tmp_path: Path, call: Call) -> None:
     assert (code, len(error) < 200) == (2, True), error
 
 
+def test_agents_of_a_table_are_reported_beside_a_study(call: Call, write_suite: WriteSuite, tmp_path: Path) -> None:
+    assert call("run", write_suite(budget="{env_steps: 16, num_envs: 4}"), "--no-report")[0] == 0
+    rows = [f"mine,toy-reach,{seed},{step},{step / 16}" for seed in range(2) for step in (0, 16)]
+    (tmp_path / "mine.csv").write_text("\n".join(["agent,task,seed,env_step,return", *rows, ""]))
+    code, out, _ = call("report", "results/tiny", "--beside", "mine.csv", "--json")
+    assert (code, json.loads(out)) == (0, {"report": "mine-beside-tiny/report.html"})
+    document = json.loads((tmp_path / "mine-beside-tiny" / "report.json").read_text())
+    assert {row["agent"] for row in document["aggregates"]} == {"nudge", "mine"}
+    for wrong, sentence in (
+        (("mine.csv", "--beside", "mine.csv"), "--beside is for a study, and mine.csv is a table"),
+        (("results/tiny", "--beside", "mine.csv", "--low", "0"), "are for a CSV table"),
+        (("results/tiny", "--beside", "nothing.csv"), "nothing.csv: cannot be read"),
+    ):
+        code, _, err = call("report", *wrong)
+        assert code == 2
+        assert sentence in " ".join(err.replace("│", " ").split()), err
+
+
 def test_two_studies_are_compared(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
