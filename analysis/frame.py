@@ -166,7 +166,7 @@ def _table(parts: list[Columns]) -> pd.DataFrame:
 
 def _superseded(results: Path, study: Study) -> tuple[str, ...]:
     current = {cell.id for cell in study.cells}
-    found = (child.name for child in results.iterdir() if (child / "cell.json").is_file())
+    found = (child.name for child in results.iterdir() if os.path.isfile(child / "cell.json"))
     return tuple(sorted(set(found) - current))
 
 
@@ -174,9 +174,9 @@ def _load_cell(results: Path, expected: ExpectedCell, study: Study) -> tuple[Cel
     """The cell and the rows of :data:`COLUMNS` it has; no columns where it has none."""
     folder = results / expected.id
     cell = Cell(expected.id, expected.agent, expected.seed, expected.tasks, state="pending", reason="not started")
-    if not (folder / "cell.json").is_file():
-        return cell, {}
     try:
+        if not (folder / "cell.json").is_file():
+            return cell, {}
         cell = _described(cell, folder, study)
         if not cell.counts:
             return cell, {}
@@ -184,6 +184,8 @@ def _load_cell(results: Path, expected: ExpectedCell, study: Study) -> tuple[Cel
     except (_DistrustError, ResultsError) as error:
         state = error.state if isinstance(error, _DistrustError) else "corrupt"
         return replace(cell, state=state, reason=told(error, results)), {}
+    except OSError as error:  # another user's, in a folder that several share
+        return replace(cell, state="corrupt", reason=f"{cell.id}: cannot be read ({error.strerror})"), {}
     if not columns:
         return cell, {}
     whole = columns["episodes"] >= (cell.episodes or 1)

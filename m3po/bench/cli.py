@@ -415,8 +415,17 @@ def _progress(*, stderr: bool) -> Console:
 
 
 def _print(view: View, as_json: bool) -> None:
-    """Print a view: its data as JSON, or its text."""
-    if as_json:
-        typer.echo(json.dumps(view.data, indent=1, ensure_ascii=False))
-    else:
-        _console(stderr=False).print(view.text, markup=False, highlight=False)
+    """Print a view: its data as JSON, or its text. Raises :class:`StoreError` where that is not possible."""
+    from m3po.bench.store import explained
+
+    with explained("write to", Path("/dev/stdout")):
+        try:
+            if as_json:
+                typer.echo(json.dumps(view.data, indent=1, ensure_ascii=False))
+            else:
+                _console(stderr=False).print(view.text, markup=False, highlight=False)
+            sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more at its end
+            if not isinstance(error, BrokenPipeError):  # whoever reads has read enough; the exit code still counts
+                raise

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -210,3 +213,20 @@ def test_means_are_over_episodes_that_know_a_value(study: Synthetic) -> None:
     """By hand: of 2, unknown and 5 the mean is 3.5; of nothing it is unknown."""
     means = _means(np.array([2.0, np.nan, 5.0, np.nan, np.nan]), np.array([0, 3]))
     np.testing.assert_array_equal(means, [3.5, np.nan])
+
+
+def test_a_cell_that_only_another_user_may_read_is_damaged_and_named(
+    study: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.stat
+
+    def denied(self: Path, **options: Any) -> os.stat_result:
+        if CELL in self.parts:  # as with umask 077, but for tests that are root's too
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return plain(self, **options)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    loaded = load(study.folder)
+    assert [(cell.id, cell.reason) for cell in loaded.cells if cell.state != "done"] == [
+        (CELL, f"{CELL}: cannot be read (Permission denied)")
+    ]

@@ -306,6 +306,20 @@ def test_a_cell_that_only_another_user_may_read_hinders_no_other_cell(
     assert call("status", suite)[0] == 0
 
 
+def test_where_output_cannot_go_is_said_and_a_reader_who_leaves_changes_no_exit_code(cli: Cli) -> None:
+    command = [sys.executable, "-c", "from m3po.bench.cli import main; main()", "list", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") as full, open(writer, "w") as left:
+        answers = [
+            subprocess.run(command, cwd=cli.folder, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+            for out in (full, left)
+        ]
+    assert [answer.returncode for answer in answers] == [2, 0]
+    assert answers[0].stderr.startswith("cannot write to /dev/stdout: no space left on device")
+    assert answers[1].stderr == ""
+
+
 def test_a_name_too_long_for_a_file_is_a_name_like_any_other(call: Call) -> None:
     name = "a" * 300
     for command in ("run", "status", "report", "pack"):
