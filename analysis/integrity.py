@@ -94,7 +94,7 @@ def checks(results: Results, scores: Mapping[str, AgentScores], damaged: Sequenc
               "Agents are scored at different environment steps."),
         Check(not mixed, " ".join(mixed) or (
               "How agents were configured, trained and evaluated is not known." if results.tabular else
-              f"How {_listed(results.tables)} was configured, trained and evaluated is not known."
+              f"Configuration, training and evaluation of {_listed(results.tables)} are not known."
               if results.tables else
               "Every agent has one configuration, one budget and one way of evaluation.")),
         Check(len(commits) < 2 and not agents and not unrecorded, unrecorded or " ".join(agents) or (

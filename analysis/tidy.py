@@ -60,72 +60,6 @@ def read_frame(path: Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: is no table of comma-separated values ({error})") from None
 
 
-def beside(results: Results, frame: pd.DataFrame, *, score: str | None = None, where: str = "the table") -> Results:
-    """``results`` of a study with the agents of ``frame`` beside its own, on its tasks and normalised by its protocols.
-
-    The score is in the column ``score``; without it in the one that a task's protocol scores, such as ``return``, or
-    else in ``score``. What comes behind the study's last step is left out; a run that goes on has there the score on
-    the straight line between its evaluations. Raises :class:`ResultsError` for a table that does not fit, and where
-    the study is a sweep.
-    """
-    study, frame = results.study, _renamed(frame, where)
-    if study.sweep is not None:
-        raise ResultsError(f"{where}: cannot stand beside {study.suite}, whose agents are those of a sweep")
-    rows = _checked(frame.assign(score=_as_scored(frame, study, score, where)), "score", where)
-    if taken := [agent for agent in dict.fromkeys(rows["agent"]) if agent in study.agents]:
-        raise ResultsError(f"{where}: {study.suite} has an agent {taken[0]!r} too; give that of the table another name")
-    held_out = tuple(task.name for task in study.held_out)
-    expected = _expected(rows, tuple(task.name for task in study.tasks), study.suite, joint=study.mode == "joint")
-    steps = results.evaluations["env_step"]
-    found = _until(_evaluations(rows, expected, held_out), int(steps.max()) if len(steps) else study.env_steps)
-    last = {str(cell): int(step) for cell, step in found.groupby("cell")["env_step"].max().items()}
-    return replace(
-        results,
-        study=replace(
-            study,
-            agents=(*study.agents, *dict.fromkeys(rows["agent"])),
-            seeds=tuple(sorted({*study.seeds, *rows["seed"]})),
-            cells=(*study.cells, *expected),
-        ),
-        cells=(*results.cells, *(replace(_cell(cell, last), table=Path(where).name) for cell in expected)),
-        evaluations=pd.concat([results.evaluations, found], ignore_index=True) if len(steps) else found,
-    )
-
-
-def _as_scored(frame: pd.DataFrame, study: Study, score: str | None, where: str) -> pd.Series[Any]:
-    """Of each row the column that holds what its task's protocol scores."""
-    tasks = {task.name: task.protocol.score for task in study.evaluated}
-    names = frame["task"].astype(str)
-    if unknown := sorted(set(names) - set(tasks)):
-        raise ResultsError(f"{where}: {study.suite} has no task {unknown[0]!r}; expected one of {', '.join(tasks)}")
-    columns = {
-        task: score or (of if of in frame.columns else "score") for task, of in tasks.items() if task in set(names)
-    }
-    if absent := [(task, column) for task, column in columns.items() if column not in frame.columns]:
-        task, column = absent[0]
-        expected = column if score else f"{tasks[task]} or {column}"
-        raise ResultsError(f"{where}: expected a column {expected} with the scores of {task}")
-    found = pd.Series(np.nan, index=frame.index, dtype=object)
-    for task, column in columns.items():
-        found = found.mask(names == task, frame[column])
-    return found
-
-
-def _until(evaluations: pd.DataFrame, end: int) -> pd.DataFrame:
-    """The evaluations of each run up to the step ``end``, with one there where the run goes on."""
-    ends = []
-    for _, run in evaluations.groupby(["cell", "task"], sort=False):
-        steps = run["env_step"].to_numpy(dtype=np.float64)
-        if steps[0] < end < steps[-1] and end not in steps:
-            there = {
-                name: np.interp(end, steps, run[name].to_numpy(dtype=np.float64)) for name in ("score", *_OPTIONAL)
-            }
-            ends.append(run.iloc[:1].assign(env_step=end, **there))
-    return pd.concat([evaluations[evaluations["env_step"] <= end], *ends], ignore_index=True).sort_values(
-        ["cell", "task", "env_step"], kind="stable", ignore_index=True
-    )
-
-
 def from_frame(
     frame: pd.DataFrame,
     *,
@@ -162,6 +96,38 @@ def from_frame(
         cells=expected,
     )
     return Results(None, study, tuple(_cell(cell, last) for cell in expected), evaluations)
+
+
+def beside(results: Results, frame: pd.DataFrame, *, score: str | None = None, where: str = "the table") -> Results:
+    """``results`` of a study with the agents of ``frame`` beside its own, on its tasks and normalised by its protocols.
+
+    The score is in the column ``score``; without it in the one that a task's protocol scores, such as ``return``, or
+    else in ``score``. What comes behind the study's last step is left out; a run that goes on has there the score on
+    the straight line between its evaluations. Raises :class:`ResultsError` for a table that does not fit, and where
+    the study is a sweep.
+    """
+    study, frame = results.study, _renamed(frame, where)
+    if study.sweep is not None:
+        raise ResultsError(f"{where}: cannot stand beside {study.suite}, whose agents are those of a sweep")
+    rows = _checked(frame.assign(score=_as_scored(frame, study, score, where)), "score", where)
+    if taken := [agent for agent in dict.fromkeys(rows["agent"]) if agent in study.agents]:
+        raise ResultsError(f"{where}: {study.suite} has an agent {taken[0]!r} too; give that of the table another name")
+    held_out = tuple(task.name for task in study.held_out)
+    expected = _expected(rows, tuple(task.name for task in study.tasks), study.suite, joint=study.mode == "joint")
+    steps = results.evaluations["env_step"]
+    found = _until(_evaluations(rows, expected, held_out), int(steps.max()) if len(steps) else study.env_steps)
+    last = {str(cell): int(step) for cell, step in found.groupby("cell")["env_step"].max().items()}
+    return replace(
+        results,
+        study=replace(
+            study,
+            agents=(*study.agents, *dict.fromkeys(rows["agent"])),
+            seeds=tuple(sorted({*study.seeds, *rows["seed"]})),
+            cells=(*study.cells, *expected),
+        ),
+        cells=(*results.cells, *(replace(_cell(cell, last), table=Path(where).name) for cell in expected)),
+        evaluations=pd.concat([results.evaluations, found], ignore_index=True) if len(steps) else found,
+    )
 
 
 def _renamed(frame: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -262,6 +228,40 @@ def _evaluations(
     of_cell = {(cell.agent, task, cell.seed): cell.id for cell in expected for task in (*cell.tasks, *held_out)}
     evaluations["cell"] = [of_cell[agent, task, seed] for agent, task, seed, _ in evaluations.index]
     return evaluations.reset_index().reindex(columns=COLUMNS)
+
+
+def _as_scored(frame: pd.DataFrame, study: Study, score: str | None, where: str) -> pd.Series[Any]:
+    """Of each row the column that holds what its task's protocol scores."""
+    tasks = {task.name: task.protocol.score for task in study.evaluated}
+    names = frame["task"].astype(str)
+    if unknown := sorted(set(names) - set(tasks)):
+        raise ResultsError(f"{where}: {study.suite} has no task {unknown[0]!r}; expected one of {', '.join(tasks)}")
+    columns = {
+        task: score or (of if of in frame.columns else "score") for task, of in tasks.items() if task in set(names)
+    }
+    if absent := [(task, column) for task, column in columns.items() if column not in frame.columns]:
+        task, column = absent[0]
+        expected = column if score else f"{tasks[task]} or {column}"
+        raise ResultsError(f"{where}: expected a column {expected} with the scores of {task}")
+    found = pd.Series(np.nan, index=frame.index, dtype=object)
+    for task, column in columns.items():
+        found = found.mask(names == task, frame[column])
+    return found
+
+
+def _until(evaluations: pd.DataFrame, end: int) -> pd.DataFrame:
+    """The evaluations of each run up to the step ``end``, with one there where the run goes on."""
+    ends = []
+    for _, run in evaluations.groupby(["cell", "task"], sort=False):
+        steps = run["env_step"].to_numpy(dtype=np.float64)
+        if steps[0] < end < steps[-1] and end not in steps:
+            there = {
+                name: np.interp(end, steps, run[name].to_numpy(dtype=np.float64)) for name in ("score", *_OPTIONAL)
+            }
+            ends.append(run.iloc[:1].assign(env_step=end, **there))
+    return pd.concat([evaluations[evaluations["env_step"] <= end], *ends], ignore_index=True).sort_values(
+        ["cell", "task", "env_step"], kind="stable", ignore_index=True
+    )
 
 
 def _cell(cell: ExpectedCell, last: dict[str, int]) -> Cell:

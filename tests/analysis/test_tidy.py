@@ -336,7 +336,7 @@ def test_agents_from_elsewhere_stand_beside_those_of_a_study(study: Synthetic, d
     assert {pair.x for pair in both.improvements} == {*alone.agents, "mine"}
     assert any(note.startswith("mine is from theirs.csv: that it was measured as") for note in both.notes)
     report = render(both)["report.md"].decode()
-    assert "How mine was configured, trained and evaluated is not known." in report
+    assert "Configuration, training and evaluation of mine are not known." in report
     assert "Scores of mine are those of theirs.csv." in report
 
 
