@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 import scipy.stats
@@ -31,7 +30,6 @@ FEWEST_DEGREES = 4
 four. Five runs of a single task, or of a joint study, have as many."""
 
 Array = NDArray[np.float64]
-T = TypeVar("T", np.float32, np.float64)
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def drawn_iqm(scores: Array, drawn: NDArray[np.int32]) -> Array:
     return np.asarray(np.einsum("bn,n->b", counts, np.nan_to_num(scores.ravel()[order])) / (total - 2 * cut)[:, 0])
 
 
-def _sorted(scores: NDArray[T]) -> NDArray[T]:
+def _sorted(scores: Array) -> Array:
     """``[..., R, K]`` as ``[..., R·K]`` in rising order, NaN at the end."""
     # order does not matter, and resamples lie in memory task by task
     return np.sort(np.swapaxes(scores, -1, -2).reshape(*scores.shape[:-2], -1), axis=-1)
@@ -163,8 +161,8 @@ def allows_interval(scores: Array) -> bool:
 
 
 def resample(
-    scores: NDArray[T], rng: np.random.Generator, resamples: int, *, whole_runs: bool = False, runs: int | None = None
-) -> NDArray[T]:
+    scores: Array, rng: np.random.Generator, resamples: int, *, whole_runs: bool = False, runs: int | None = None
+) -> Array:
     """Bootstrap resamples ``[B, R, K]`` of scores ``[R, K]``: runs drawn with replacement, as many as there are.
 
     By default each task draws its own runs (stratified by task, as rliable does). With ``whole_runs`` all tasks of a
@@ -364,7 +362,7 @@ def performance_profile(
     return Band(estimate, *percentile_interval(above_each, tail(scores, whole_runs=whole_runs)))
 
 
-def _complete(values: NDArray[np.floating[Any]]) -> bool:
+def _complete(values: Array) -> bool:
     return not np.isnan(values).any()
 
 
